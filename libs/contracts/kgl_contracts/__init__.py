@@ -1,0 +1,1 @@
+"""Event contracts of the Knowledge Graph Lab: envelope, topics, events, JSON Schemas, AsyncAPI."""

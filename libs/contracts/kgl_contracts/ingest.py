@@ -1,0 +1,69 @@
+"""Events of documents, emitted by the ingest service."""
+
+from uuid import UUID
+
+from pydantic import Field
+
+from kgl_contracts.event import EventData, with_example
+from kgl_contracts.topics import DOCUMENTS
+from kgl_contracts.values import Sha256
+
+_DOCUMENT = "0198f3a0-0000-7000-8000-000000000001"
+_SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+class DocumentAccepted(
+    EventData, type="ingest.document.accepted.v1", topic=DOCUMENTS, key="document_id", consumers=("graph",)
+):
+    """A document version is stored and will be parsed."""
+
+    model_config = with_example(document_id=_DOCUMENT, version=1, media_type="text/markdown", size=5120, sha256=_SHA)
+
+    document_id: UUID
+    version: int = Field(ge=1, description="1 for the first upload, then one more for each new content")
+    media_type: str
+    size: int = Field(ge=0, description="bytes of the stored file")
+    sha256: Sha256 = Field(description="hash of the stored file")
+
+
+class DocumentParsed(
+    EventData,
+    type="ingest.document.parsed.v1",
+    topic=DOCUMENTS,
+    key="document_id",
+    consumers=("graph", "content"),
+):
+    """The text of a document version is ready to read in chunks."""
+
+    model_config = with_example(
+        document_id=_DOCUMENT,
+        version=1,
+        chunk_count=7,
+        text_length=5000,
+        chunks_url=f"/ingest/v1/documents/{_DOCUMENT}/versions/1/chunks",
+        chunks_object=f"ingest/0198f3a0/{_SHA}/chunks.jsonl",
+        sha256=_SHA,
+    )
+
+    document_id: UUID
+    version: int = Field(ge=1)
+    chunk_count: int = Field(ge=0)
+    text_length: int = Field(ge=0, description="characters of the parsed text")
+    chunks_url: str = Field(description="where a reader with documents:read streams the chunks, JSON Lines")
+    chunks_object: str = Field(description="object key of the same chunks, for services with a read credential")
+    sha256: Sha256 = Field(description="hash of the chunks object")
+
+
+class DocumentDeleted(
+    EventData,
+    type="ingest.document.deleted.v1",
+    topic=DOCUMENTS,
+    key="document_id",
+    consumers=("graph", "content"),
+):
+    """A document with all its versions is gone; everything derived from it follows."""
+
+    model_config = with_example(document_id=_DOCUMENT, version=2)
+
+    document_id: UUID
+    version: int = Field(ge=1, description="the last version that existed")

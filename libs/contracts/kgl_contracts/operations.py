@@ -1,0 +1,92 @@
+"""Events of receipts: what was accepted, and how far it is. All services emit them; ingest keeps the list."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kgl_contracts.event import EventData, with_example
+from kgl_contracts.topics import OPERATIONS
+
+StageState = Literal["waiting", "running", "retrying", "done", "superseded", "skipped", "failed", "cancelled"]
+
+_OPERATION = "0198f3a0-0000-7000-8000-000000000009"
+_WORKSPACE = "0198f3a0-0000-7000-8000-000000000010"
+
+
+class PlannedStage(BaseModel):
+    """One stage of an operation's plan, frozen at acceptance."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="<service>.<what it does>, such as graph.index")
+    required: bool = Field(default=True, description="the operation ends only when this stage has")
+    deadline_seconds: int = Field(default=600, ge=1, description="after which the stage shows as overdue")
+
+
+class OperationStarted(
+    EventData,
+    type="operations.operation.started.v1",
+    topic=OPERATIONS,
+    key="operation_id",
+    consumers=("ingest", "publish"),
+):
+    """A request was accepted; its plan says what has to happen."""
+
+    model_config = with_example(
+        operation_id=_OPERATION,
+        kind="ingest.document",
+        subject="0198f3a0-0000-7000-8000-000000000001",
+        stages=[{"name": "ingest.parse"}, {"name": "graph.index"}],
+        started_at="2026-11-23T12:00:00Z",
+    )
+
+    operation_id: UUID
+    kind: str
+    subject: str = Field(description="id of what the operation works on")
+    stages: tuple[PlannedStage, ...]
+    started_at: datetime
+
+
+class Progress(BaseModel):
+    """How far one stage of one operation is; the greater (run, attempt, rank of state) wins."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workspace_id: UUID
+    operation_id: UUID
+    stage: str
+    state: StageState
+    run: int = Field(default=1, ge=1, description="1, and one more each time a failed stage is reopened")
+    attempt: int = Field(default=1, ge=1)
+    holder: str | None = Field(default=None, description="who works on it")
+    error: str | None = Field(default=None, description="stable code of the last failure")
+    next_retry_at: datetime | None = None
+    at: datetime
+
+
+class ReceiptProgressed(
+    EventData,
+    type="operations.receipt.progressed.v1",
+    topic=OPERATIONS,
+    key="reporter",
+    consumers=("ingest", "publish"),
+):
+    """What one transaction of one worker moved on; it may speak of many workspaces."""
+
+    model_config = with_example(
+        reporter="graph/graph.index/1",
+        entries=[
+            {
+                "workspace_id": _WORKSPACE,
+                "operation_id": _OPERATION,
+                "stage": "graph.index",
+                "state": "done",
+                "at": "2026-11-23T12:00:01Z",
+            }
+        ],
+    )
+
+    reporter: str = Field(description="<service>/<subscription or job class>/<partition or worker>")
+    entries: tuple[Progress, ...] = Field(min_length=1)
