@@ -1,0 +1,360 @@
+"""The postgres transport: a partitioned log with consumer groups, for one machine.
+
+Offsets become visible in order, a poll is one statement, wake-ups come by LISTEN. Nothing is trimmed
+before its slowest group; of a compacted topic the last record of each key is kept.
+"""
+
+import asyncio
+import contextlib
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import asyncpg
+import orjson
+from loguru import logger
+
+from kgl_contracts.topics import Topic
+from kgl_servicekit.bus import postgres_schema as sql
+from kgl_servicekit.bus.port import Ack, OnAssigned, PartitionBatch, Record, SendFailed, StoredRecord
+from kgl_servicekit.database.connection import Connection
+from kgl_servicekit.database.signals import Signals
+from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.waiting import wait_until_set
+
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError, TimeoutError)
+_RETENTION = 7 * 86400.0
+
+
+async def migrate_bus(owner_url: str, service_role: str) -> None:
+    """Create the tables of the log, and let the service role use them."""
+    connection: Connection = await asyncpg.connect(owner_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(hashtext('kgl_log'))")
+            await connection.execute(sql.SCHEMA)
+            await connection.execute(
+                f'grant select, insert, update, delete on all tables in schema public to "{service_role}"'
+            )
+    finally:
+        await connection.close()
+
+
+def _channel(topic: str) -> str:
+    return f"kgl_log.{topic}"
+
+
+class PostgresBus:
+    """The bus of one process; `lease` seconds after a member's last word its partitions go to others.
+
+    `worker` is a name that no two processes share: what an earlier process of this name held is free at once.
+    """
+
+    def __init__(self, dsn: str, *, worker: str | None = None, pool_size: int = 4, lease: float = 10.0) -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._worker = worker or str(uuid4())
+        self._pool: asyncpg.Pool | None = None
+        self._users = 0
+        self._opening = asyncio.Lock()
+        self._topics: dict[str, int] = {}
+        self.lease = lease
+        self.signals = Signals(dsn)
+
+    async def start(self) -> None:
+        """Open the pool; each role of a process calls it once."""
+        async with self._opening:
+            if self._users == 0:
+                async with _unavailable():
+                    self._pool = await asyncpg.create_pool(
+                        self._dsn, min_size=1, max_size=self._pool_size, init=_prepare, command_timeout=30
+                    )
+                await self._free_predecessor()
+                await self.signals.start()
+            self._users += 1
+
+    def member_name(self) -> str:
+        """A name for a member of a group that tells whose it is."""
+        return f"{self._worker}/{uuid4()}"
+
+    async def _free_predecessor(self) -> None:
+        async with self.connection() as connection:
+            if await connection.fetchval("select to_regclass('log_member')") is None:
+                return
+            for statement in sql.FREE_PREDECESSOR:
+                await connection.execute(statement, f"{self._worker}/")
+
+    async def stop(self) -> None:
+        self._users -= 1
+        if self._users > 0 or self._pool is None:
+            return
+        await self.signals.stop()
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection; outages are Unavailable."""
+        if self._pool is None:
+            raise Unavailable("The bus is not open.", retry_after=1)
+        async with _unavailable(), self._pool.acquire(timeout=10) as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        async with self.connection() as connection:
+            await connection.fetchval("select 1", timeout=2)
+
+    async def declare(self, topics: Sequence[Topic]) -> None:
+        """Make what is missing; the number of partitions of a topic never changes."""
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(hashtext('kgl_log'))")
+            for topic in topics:
+                partitions = await connection.fetchval(sql.DECLARE_TOPIC, topic.name, topic.partitions, topic.compacted)
+                if partitions != topic.partitions:
+                    raise ValueError(f"{topic.name} has {partitions} partitions for life, not {topic.partitions}")
+                await connection.execute(sql.DECLARE_PARTITIONS, topic.name, topic.partitions)
+                self._topics[topic.name] = partitions
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a declared topic has."""
+        if topic not in self._topics:
+            async with self.connection() as connection:
+                found = await connection.fetchval("select partitions from log_topic where topic = $1", topic)
+            if found is None:
+                raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+            self._topics[topic] = found
+        return self._topics[topic]
+
+    def producer(self) -> "PostgresProducer":
+        return PostgresProducer(self)
+
+    def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> "PostgresConsumer":
+        return PostgresConsumer(self, topic, group, on_assigned)
+
+    async def incarnation(self, topic: str) -> str:
+        async with self.connection() as connection:
+            found = await connection.fetchval("select incarnation from log_topic where topic = $1", topic)
+        if found is None:
+            raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+        return str(found)
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        async with self.connection() as connection:
+            rows = await connection.fetch("select partition, next from log_partition where topic = $1", topic)
+        return {row["partition"]: row["next"] for row in rows}
+
+    async def compact(self) -> None:
+        """Of compacted topics, keep the last record of each key."""
+        async with self.connection() as connection:
+            await connection.execute(sql.COMPACT)
+
+    async def trim(self, older_than: float) -> None:
+        """Delete records older than so many seconds that every group of their topic has read."""
+        async with self.connection() as connection:
+            await connection.execute(sql.TRIM, older_than)
+
+    async def maintain(self, every: float = 60.0) -> None:
+        """Compact and trim from time to time, until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.compact()
+                await self.trim(_RETENTION)
+            except Unavailable as out:
+                logger.bind(error=str(out)).warning("bus.maintenance_postponed")
+
+
+class PostgresProducer:
+    """Sends a batch in one transaction: all of it, or nothing."""
+
+    def __init__(self, bus: PostgresBus) -> None:
+        self._bus = bus
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def send(self, records: Sequence[Record]) -> list[Ack]:
+        if not records:
+            return []
+        try:
+            partitions = [
+                zlib.crc32(record.key.encode()) % await self._bus.partitions(record.topic) for record in records
+            ]
+            async with self._bus.connection() as connection:
+                rows = await connection.fetch(
+                    sql.SEND,
+                    [record.topic for record in records],
+                    partitions,
+                    [record.key for record in records],
+                    [dict(record.headers) for record in records],
+                    [record.value for record in records],
+                )
+        except Unavailable as out:
+            raise SendFailed(str(out)) from out
+        for topic in {record.topic for record in records}:
+            self._bus.signals.notify(_channel(topic))
+        return _in_order(records, partitions, rows)
+
+
+def _in_order(records: Sequence[Record], partitions: Sequence[int], rows: Sequence[asyncpg.Record]) -> list[Ack]:
+    """Acknowledgements in the order of the records, whatever order the statement returned its rows in."""
+    offsets: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for row in rows:
+        offsets[row["topic"], row["partition"]].append(row["offset"])
+    following = {place: iter(sorted(found)) for place, found in offsets.items()}
+    return [
+        Ack(record.topic, partition, next(following[record.topic, partition]))
+        for record, partition in zip(records, partitions, strict=True)
+    ]
+
+
+class PostgresConsumer:
+    """One member of a group; its partitions are leased, and given up in good order by `stop`."""
+
+    def __init__(self, bus: PostgresBus, topic: str, group: str, on_assigned: OnAssigned) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._group = group
+        self._member = bus.member_name()
+        self._on_assigned = on_assigned
+        self._next: dict[int, int] = {}
+        self._paused: set[int] = set()
+        self._renew_at = 0.0
+        self._lost_at = 0.0
+        self._woken = bus.signals.subscribe(_channel(topic))
+
+    async def start(self) -> None:
+        async with self._bus.connection() as connection:
+            await connection.execute(
+                """insert into log_group (topic, grp, partition)
+                   select topic, $2, partition from log_partition where topic = $1 on conflict do nothing""",
+                self._topic,
+                self._group,
+            )
+        await self._renew()
+
+    async def stop(self) -> None:
+        self._bus.signals.unsubscribe(_channel(self._topic), self._woken)
+        self._next.clear()
+        with contextlib.suppress(Unavailable):
+            async with self._bus.connection() as connection:
+                await connection.execute(
+                    "delete from log_member where topic = $1 and grp = $2 and member = $3",
+                    self._topic,
+                    self._group,
+                    self._member,
+                )
+                await connection.execute(
+                    "update log_group set owner = null where topic = $1 and grp = $2 and owner = $3",
+                    self._topic,
+                    self._group,
+                    self._member,
+                )
+
+    def assignment(self) -> frozenset[int]:
+        return frozenset(self._next)
+
+    async def seek(self, partition: int, offset: int) -> None:
+        if partition in self._next:
+            self._next[partition] = offset
+
+    def pause(self, partition: int) -> None:
+        self._paused.add(partition)
+
+    def resume(self, partition: int) -> None:
+        self._paused.discard(partition)
+
+    async def commit(self, partition: int, offset: int) -> None:
+        async with self._bus.connection() as connection:
+            await connection.execute(
+                """update log_group set position = $4
+                   where topic = $1 and grp = $2 and partition = $3 and owner = $5""",
+                self._topic,
+                self._group,
+                partition,
+                offset,
+                self._member,
+            )
+
+    async def poll(self, max_records: int, timeout: float) -> list[PartitionBatch]:
+        until = time.monotonic() + timeout
+        while True:
+            if time.monotonic() >= self._renew_at:
+                await self._renew()
+            self._woken.clear()
+            found = await self._read(max_records)
+            left = until - time.monotonic()
+            if found or left <= 0:
+                return found
+            await wait_until_set(self._woken, min(left, self._bus.lease / 3))
+
+    async def _read(self, limit: int) -> list[PartitionBatch]:
+        wanted = sorted(self._next.keys() - self._paused)
+        if not wanted or time.monotonic() > self._lost_at:
+            return []
+        async with self._bus.connection() as connection:
+            rows = await connection.fetch(
+                sql.READ, self._topic, wanted, [self._next[partition] for partition in wanted], limit
+            )
+        batches: dict[int, list[StoredRecord]] = {}
+        for row in rows:
+            record = StoredRecord(
+                topic=self._topic,
+                key=row["key"],
+                headers=row["headers"],
+                value=row["value"],
+                partition=row["partition"],
+                offset=row["offset"],
+            )
+            batches.setdefault(record.partition, []).append(record)
+        for partition, records in batches.items():
+            self._next[partition] = records[-1].offset + 1
+        return [PartitionBatch(self._topic, partition, records) for partition, records in batches.items()]
+
+    async def _renew(self) -> None:
+        """Stay a member, take the share that is ours, and give up what is not."""
+        asked = time.monotonic()
+        async with self._bus.connection() as connection, connection.transaction():
+            await connection.execute("select 1 from log_topic where topic = $1 for update", self._topic)
+            await connection.execute(sql.JOIN, self._topic, self._group, self._member, self._bus.lease)
+            await connection.execute(
+                "delete from log_member where topic = $1 and grp = $2 and expires_at < clock_timestamp()",
+                self._topic,
+                self._group,
+            )
+            await connection.execute(sql.SHARE, self._topic, self._group, self._member)
+            rows = await connection.fetch(
+                "select partition from log_group where topic = $1 and grp = $2 and owner = $3",
+                self._topic,
+                self._group,
+                self._member,
+            )
+        owned = {row["partition"] for row in rows}
+        for lost in self._next.keys() - owned:
+            del self._next[lost]
+        gained = frozenset(owned - self._next.keys())
+        if gained:
+            self._next.update(await self._on_assigned(gained))
+        self._renew_at, self._lost_at = asked + self._bus.lease / 3, asked + self._bus.lease
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads, schema="pg_catalog"
+    )
+
+
+@asynccontextmanager
+async def _unavailable() -> AsyncIterator[None]:
+    try:
+        yield
+    except _LOST as lost:
+        raise Unavailable(f"The bus cannot be reached: {type(lost).__name__}.", retry_after=1) from lost

@@ -1,0 +1,1 @@
+"""Transactions, the core tables, migrations."""

@@ -1,0 +1,76 @@
+"""What the first migration of every service does: core tables, shards, partitions, and the policy of a table."""
+
+from typing import Protocol
+
+from sqlalchemy import MetaData
+from sqlalchemy.engine import Connection
+
+from kgl_servicekit.database.core_schema import CORE_TABLES, service_registry
+
+SHARDS = 16
+
+_PARTITIONS = """
+create function kgl_outbox_partitions(days_ahead int, days_kept int) returns int
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    day date;
+    part record;
+    made int := 0;
+begin
+    if days_ahead not between 0 and 30 or days_kept not between 1 and 366 then
+        raise exception 'days_ahead must be 0 to 30 and days_kept 1 to 366';
+    end if;
+    perform pg_advisory_xact_lock(hashtext('kgl_outbox_partitions'));
+    for day in select generate_series(current_date, current_date + days_ahead, interval '1 day')::date loop
+        if to_regclass(format('outbox_log_%s', to_char(day, 'YYYYMMDD'))) is null then
+            execute format('create table outbox_log_%s partition of outbox_log for values from (%L) to (%L)',
+                to_char(day, 'YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+            made := made + 1;
+        end if;
+    end loop;
+    for part in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'outbox_log'::regclass
+          and c.relname < format('outbox_log_%s', to_char(current_date - days_kept, 'YYYYMMDD'))
+    loop
+        if not exists (select from outbox_pending p
+                       where p.logged_at < (current_date - days_kept + 1)::timestamptz) then
+            execute format('drop table %I', part.relname);
+        end if;
+    end loop;
+    return made;
+end $$
+"""
+
+
+class Operations(Protocol):
+    """What a migration uses of Alembic's `op`."""
+
+    def execute(self, sqltext: str) -> None: ...
+    def get_bind(self) -> Connection: ...
+
+
+def create_core(op: Operations) -> None:
+    """Create the core tables, the relay's shards and the first partitions of the outbox."""
+    metadata: MetaData = service_registry().metadata
+    metadata.create_all(op.get_bind(), tables=[metadata.tables[name] for name in CORE_TABLES])
+    op.execute("insert into source (id, epoch) values (1, 1)")
+    op.execute(f"insert into relay_shard (shard) select generate_series(0, {SHARDS - 1})")
+    op.execute(_PARTITIONS)
+    op.execute("select kgl_outbox_partitions(3, 7)")
+    op.execute("alter table outbox_pending set (autovacuum_vacuum_scale_factor = 0.01)")
+
+
+def protect(op: Operations, *tables: str) -> None:
+    """Bind every role but the owner to the workspaces of its transaction, on these tables.
+
+    The setting is read once in a statement, as an array, so that a batch over many workspaces stays cheap;
+    without the setting no row is visible. Not FORCE: functions of the owner do their own check.
+    """
+    allowed = (
+        "workspace_id = any ((select string_to_array(nullif(current_setting("
+        "'kgl.workspaces', true), ''), ',')::uuid[])::uuid[])"
+    )
+    for table in tables:
+        op.execute(f"alter table {table} enable row level security")
+        op.execute(f"create policy workspaces on {table} using ({allowed}) with check ({allowed})")

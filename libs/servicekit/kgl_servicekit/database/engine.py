@@ -1,0 +1,189 @@
+"""The database of one service: its pool, and `run`, the edge of every transaction."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import orjson
+from loguru import logger
+
+from kgl_servicekit.database.cause import Cause
+from kgl_servicekit.database.connection import Connection
+from kgl_servicekit.database.signals import Signals
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.ids import uuid7
+from kgl_servicekit.metrics import TRANSACTION_RETRIES
+
+R = TypeVar("R")
+C = TypeVar("C")
+UseCase = Callable[[Transaction, C], Awaitable[R]]
+
+TRIES = 3
+
+_REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+
+
+class OutcomeUnknown(Unavailable, code="outcome_unknown", status=503):
+    """The connection was lost while committing; repeat the request with the same Idempotency-Key."""
+
+
+class DatabaseUnavailable(Unavailable, code="database_unavailable", status=503):
+    """The database cannot be reached at the moment; try again after Retry-After."""
+
+
+async def _prepare(connection: Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            encoder=lambda value: orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode(),
+            decoder=orjson.loads,
+            schema="pg_catalog",
+        )
+
+
+async def _keep(connection: Connection) -> None:
+    """Nothing survives a transaction of ours in its connection, so nothing has to be reset."""
+
+
+class Database:
+    """A pool of connections under the service's role, and the one way to run a transaction on it."""
+
+    def __init__(self, dsn: str, *, service: str, pool_size: int = 8) -> None:
+        self._dsn = dsn
+        self._service = service
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._users = 0
+        self._opening = asyncio.Lock()
+        self.signals = Signals(dsn)
+
+    @property
+    def service(self) -> str:
+        return self._service
+
+    async def start(self) -> None:
+        """Open the pool; may be called once by each of the service's roles in a process."""
+        async with self._opening:
+            if self._users == 0:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._pool_size,
+                    init=_prepare,
+                    reset=_keep,
+                    command_timeout=60,
+                    server_settings={"application_name": f"kgl-{self._service}", "jit": "off"},
+                )
+                await self.signals.start()
+            self._users += 1
+
+    async def stop(self) -> None:
+        self._users -= 1
+        if self._users > 0 or self._pool is None:
+            return
+        await self.signals.stop()
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+    async def ping(self) -> None:
+        """Answer, or raise DatabaseUnavailable; for health checks."""
+        try:
+            await self._open_pool().fetchval("select 1", timeout=2)
+        except LOST as lost:
+            raise DatabaseUnavailable(retry_after=2) from lost
+
+    async def run(
+        self,
+        workspaces: UUID | Iterable[UUID],
+        use_case: Callable[[Transaction, C], Awaitable[R]],
+        command: C,
+        *,
+        cause: Cause | None = None,
+        reporter: str | None = None,
+    ) -> R:
+        """Run a use case in one transaction, and commit it.
+
+        Tried up to 3 times on a deadlock, a serialization failure, or a connection lost before COMMIT; so a
+        use case does nothing that a transaction cannot take back. Raises OutcomeUnknown when the connection
+        is lost during COMMIT, DatabaseUnavailable when there is none, and whatever the use case raises.
+        """
+        scope = (workspaces,) if isinstance(workspaces, UUID) else tuple(workspaces)
+        cause = cause or Cause(id=uuid7(), kind="request", actor=f"service:{self._service}")
+        for attempt in range(1, TRIES + 1):
+            try:
+                return await self._once(scope, use_case, command, cause, reporter)
+            except _REPEATABLE as conflict:
+                if attempt == TRIES:
+                    raise DatabaseUnavailable(retry_after=1) from conflict
+            except LOST as lost:
+                if attempt == TRIES:
+                    raise DatabaseUnavailable(retry_after=2) from lost
+            TRANSACTION_RETRIES.labels(self._service).inc()
+            await asyncio.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self,
+        workspaces: Sequence[UUID],
+        use_case: Callable[[Transaction, C], Awaitable[R]],
+        command: C,
+        cause: Cause,
+        reporter: str | None,
+    ) -> R:
+        async with self._open_pool().acquire(timeout=10) as connection:
+            # a UUID prints as hex and dashes alone, so that the setting needs no parameter and no second trip
+            await connection.execute(
+                f"begin; set local kgl.workspaces = '{','.join(str(UUID(str(w))) for w in workspaces)}'"
+            )
+            tx = Transaction(connection, service=self._service, workspaces=workspaces, cause=cause, reporter=reporter)
+            try:
+                result = await use_case(tx, command)
+                channels = await tx.flush()
+            except BaseException:
+                await _rollback(connection)
+                raise
+            await self._commit(connection)
+        for channel in channels:
+            self.signals.notify(channel)
+        return result
+
+    async def _commit(self, connection: Connection) -> None:
+        try:
+            await connection.execute("commit")
+        except LOST as lost:
+            logger.bind(service=self._service).warning("transaction.outcome_unknown")
+            raise OutcomeUnknown(retry_after=1) from lost
+
+    def _open_pool(self) -> "asyncpg.Pool[Any]":
+        if self._pool is None:
+            raise DatabaseUnavailable("The database is not open.", retry_after=1)
+        return self._pool
+
+
+async def _rollback(connection: Connection) -> None:
+    if connection.is_closed():
+        return
+    try:
+        await asyncio.shield(asyncio.wait_for(connection.execute("rollback"), 5))
+    except (*LOST, asyncpg.PostgresError, asyncio.CancelledError):
+        connection.terminate()

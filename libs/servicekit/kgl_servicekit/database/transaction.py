@@ -1,0 +1,246 @@
+"""The one way to write: statements, events, jobs and receipts that become true together or not at all."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic import JsonValue
+
+from kgl_contracts.audit import RecordMade
+from kgl_contracts.event import EventData
+from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed, StageState
+from kgl_servicekit.database.cause import Cause
+from kgl_servicekit.database.connection import Connection
+from kgl_servicekit.database.signals import JOBS, OUTBOX
+from kgl_servicekit.events.outbox import Emission, write_emissions
+from kgl_servicekit.ids import derived_id, uuid7
+from kgl_servicekit.jobs.declare import JobData
+from kgl_servicekit.jobs.queue import NewJob, write_jobs
+from kgl_servicekit.operations import Receipt
+
+_ENTRIES_PER_REPORT = 150  # about 400 bytes each: below the limit of an event
+
+
+@dataclass(slots=True)
+class Pending:
+    """What a transaction has gathered and writes just before it commits."""
+
+    emissions: list[Emission] = field(default_factory=list)
+    jobs: list[NewJob] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    channels: set[str] = field(default_factory=set)
+
+
+class Transaction:
+    """An open transaction, bound to its workspaces by row-level security.
+
+    Statements are SQL with `$1` parameters. Events, jobs and reports are gathered and written at the end,
+    so that the locks of their keys are held for the shortest time.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        service: str,
+        workspaces: Sequence[UUID],
+        cause: Cause,
+        reporter: str | None = None,
+        pending: Pending | None = None,
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._reporter = reporter
+        self._pending = pending if pending is not None else Pending()
+        self._names: Counter[str] = Counter()
+        self.workspaces = tuple(workspaces)
+        self.cause = cause
+        self.now = cause.at or datetime.now(UTC)
+
+    @property
+    def workspace(self) -> UUID:
+        """The only workspace of this transaction; LookupError when it has none or several."""
+        if len(self.workspaces) != 1:
+            raise LookupError(f"the transaction has {len(self.workspaces)} workspaces, not one")
+        return self.workspaces[0]
+
+    def scoped(self, cause: Cause, workspaces: Sequence[UUID]) -> "Transaction":
+        """The same transaction as one of its causes sees it: its workspaces, its own time and ids."""
+        return Transaction(
+            self._connection,
+            service=self._service,
+            workspaces=workspaces,
+            cause=cause,
+            reporter=self._reporter,
+            pending=self._pending,
+        )
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        return await self._connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+        return await self._connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        return await self._connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> str:
+        """Run one statement; the answer is Postgres' command tag, such as `UPDATE 1`."""
+        return await self._connection.execute(sql, *args)
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        await self._connection.executemany(sql, rows)
+
+    def new_id(self, name: str = "id") -> UUID:
+        """An id: new under a request; under an event or a job always the same for the n-th of this name."""
+        self._names[name] += 1
+        if self.cause.kind == "request":
+            return uuid7()
+        return derived_id(self.cause.id, name, self._names[name])
+
+    async def emit(
+        self,
+        event: EventData,
+        *,
+        workspace: UUID | None = None,
+        operation: UUID | None = None,
+        instance: bool = False,
+    ) -> None:
+        """Send an event after the commit, in order for its key. `instance` events have no workspace."""
+        self._pending.emissions.append(
+            Emission(
+                id=self.new_id(event.event_type),
+                event=event,
+                workspace_id=None if instance else workspace or self.workspace,
+                operation_id=operation or self.cause.operation_id,
+                cause=self.cause,
+                at=self.now,
+            )
+        )
+
+    async def start_job(
+        self,
+        data: JobData,
+        *,
+        workspace: UUID | None = None,
+        operation: UUID | None = None,
+        delay: float = 0.0,
+        key: str | None = None,
+    ) -> UUID:
+        """Have slow or outside work done after the commit. A second job of the same kind and `key` is none.
+
+        `delay` in seconds. The answer is the job's id.
+        """
+        job = NewJob(
+            id=self.new_id(data.kind),
+            data=data,
+            workspace_id=workspace or self.workspace,
+            operation_id=operation or self.cause.operation_id,
+            cause=self.cause,
+            delay=delay,
+            key=key,
+        )
+        self._pending.jobs.append(job)
+        return job.id
+
+    async def start_operation(self, kind: str, subject: UUID, stages: Sequence[PlannedStage]) -> Receipt:
+        """Open a receipt whose plan is frozen here; later work carries its id and reports its stages."""
+        operation = self.new_id("operation")
+        plan = tuple(stages)
+        started = OperationStarted(
+            operation_id=operation, kind=kind, subject=str(subject), stages=plan, started_at=self.now
+        )
+        await self.emit(started, operation=operation)
+        return Receipt.planned(operation, kind, subject, plan, self.now)
+
+    async def report(
+        self,
+        stage: str,
+        state: StageState,
+        *,
+        operation: UUID | None = None,
+        workspace: UUID | None = None,
+        run: int = 1,
+        attempt: int = 1,
+        holder: str | None = None,
+        error: str | None = None,
+        next_retry_at: datetime | None = None,
+    ) -> None:
+        """Tell the receipt how a stage stands. Work that belongs to no operation reports nothing."""
+        operation = operation or self.cause.operation_id
+        if operation is None:
+            return
+        self._pending.progress.append(
+            Progress(
+                workspace_id=workspace or self.workspace,
+                operation_id=operation,
+                stage=stage,
+                state=state,
+                run=run,
+                attempt=attempt,
+                holder=holder,
+                error=error,
+                next_retry_at=next_retry_at,
+                at=datetime.now(UTC),
+            )
+        )
+
+    async def audit(
+        self,
+        action: str,
+        target: str,
+        *,
+        outcome: str = "allowed",
+        details: dict[str, JsonValue] | None = None,
+        scope: UUID | None = None,
+    ) -> None:
+        """Record a security-relevant act of this transaction's actor. `scope` defaults to the workspace."""
+        workspace = scope or (self.workspaces[0] if len(self.workspaces) == 1 else None)
+        record = RecordMade(
+            scope=str(workspace or "instance"),
+            record_id=self.new_id("audit"),
+            actor=self.cause.actor,
+            action=action,
+            target=target,
+            outcome="allowed" if outcome == "allowed" else "denied",
+            details=details or {},
+            at=self.now,
+        )
+        await self.emit(record, workspace=workspace, instance=workspace is None)
+
+    def notify(self, channel: str) -> None:
+        """Wake those that wait for the channel, in any process, once this is committed."""
+        self._pending.channels.add(channel)
+
+    async def flush(self) -> frozenset[str]:
+        """Write what was gathered, and name the channels to wake after the commit. Called by the edge."""
+        self._gather_reports()
+        pending = self._pending
+        if pending.jobs:
+            await write_jobs(self._connection, pending.jobs)
+            self.notify(JOBS)
+        if pending.emissions:
+            await write_emissions(self._connection, pending.emissions)
+            self.notify(OUTBOX)
+        return frozenset(pending.channels)
+
+    def _gather_reports(self) -> None:
+        entries, self._pending.progress = self._pending.progress, []
+        for first in range(0, len(entries), _ENTRIES_PER_REPORT):
+            part = tuple(entries[first : first + _ENTRIES_PER_REPORT])
+            # without a worker's own key, concurrent requests would queue for one key's lock
+            reporter = self._reporter or f"{self._service}/api/{part[0].operation_id}"
+            self._pending.emissions.append(
+                Emission(
+                    id=self.new_id("report"),
+                    event=ReceiptProgressed(reporter=reporter, entries=part),
+                    workspace_id=None,
+                    operation_id=None,
+                    cause=self.cause,
+                    at=self.now,
+                )
+            )

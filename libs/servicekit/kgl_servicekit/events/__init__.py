@@ -1,0 +1,1 @@
+"""Events in and out: outbox and relay, subscriptions, consumers, holds."""

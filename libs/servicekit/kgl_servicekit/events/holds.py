@@ -1,0 +1,171 @@
+"""Held events: retry queue, parking of the events behind them, and dead letters, in one table.
+
+A key is held from its first failure until its queue is empty. Consumers read `held_key` FOR SHARE in their
+transaction and park; whoever works the queue off takes it FOR UPDATE first, and removes it only in a
+transaction that saw the queue empty under that lock. So order by key holds, and no other key waits.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+
+from kgl_servicekit.bus.port import StoredRecord
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.delivery import Delivery
+from kgl_servicekit.events.subscription import Subscription
+
+HeldState = Literal["retrying", "waiting", "dead"]
+Reason = Literal["failed", "rejected", "unreadable", "gap", "behind"]
+
+_HOLD = """
+insert into held_event (subscription, topic, key, partition, "offset", sequence, epoch, event_id, type, workspace_id,
+                        operation_id, state, reason, attempts, next_at, error, headers, value)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, now() + $15 * interval '1 second',
+        $16, $17, $18)
+on conflict (subscription, topic, partition, "offset") do nothing
+"""
+
+_DUE = """
+select k.key, e.id
+from held_key k
+cross join lateral (
+    select id, state, next_at from held_event e
+    where e.subscription = k.subscription and e.topic = k.topic and e.key = k.key
+    order by epoch, sequence, id limit 1
+) e
+where k.subscription = $1 and k.topic = $2 and e.state <> 'dead' and e.next_at <= now()
+order by e.next_at limit $3
+"""
+
+_HEAD = """
+select * from held_event where subscription = $1 and topic = $2 and key = $3 order by epoch, sequence, id limit 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One event to be held, and why."""
+
+    delivery: Delivery
+    state: HeldState
+    reason: Reason
+    attempts: int = 0
+    delay: float = 0.0
+    error: str | None = None
+
+
+def retry_delay(subscription: Subscription, attempts: int) -> float:
+    """Seconds until the next try: exponential with full jitter."""
+    ceiling = min(subscription.backoff_limit, subscription.backoff * 2 ** max(0, attempts - 1))
+    return random.uniform(0, ceiling)  # noqa: S311
+
+
+async def held_keys(tx: Transaction, subscription: Subscription, keys: Sequence[str]) -> set[str]:
+    """The keys among these that are held, locked against being released before this transaction ends."""
+    rows = await tx.fetch(
+        "select key from held_key where subscription = $1 and topic = $2 and key = any($3::text[])"
+        " order by key for share",
+        subscription.name,
+        subscription.topic.name,
+        sorted(set(keys)),
+    )
+    return {row["key"] for row in rows}
+
+
+async def hold(tx: Transaction, subscription: Subscription, holds: Sequence[Hold]) -> None:
+    """Hold these events and their keys."""
+    name, topic = subscription.name, subscription.topic.name
+    await tx.executemany(
+        "insert into held_key (subscription, topic, key) values ($1, $2, $3) on conflict do nothing",
+        [(name, topic, key) for key in sorted({held.delivery.key for held in holds})],
+    )
+    await tx.executemany(_HOLD, [_row(name, held) for held in holds])
+
+
+def _row(subscription: str, held: Hold) -> tuple[object, ...]:
+    record, envelope = held.delivery.record, held.delivery.envelope
+    return (
+        subscription,
+        record.topic,
+        record.key,
+        record.partition,
+        record.offset,
+        envelope.sequence if envelope else None,
+        envelope.source_epoch if envelope else None,
+        envelope.id if envelope else None,
+        envelope.type if envelope else None,
+        envelope.workspace_id if envelope else None,
+        envelope.operation_id if envelope else None,
+        held.state,
+        held.reason,
+        held.attempts,
+        held.delay,
+        held.error,
+        dict(record.headers),
+        record.value,
+    )
+
+
+async def due_keys(tx: Transaction, subscription: Subscription, limit: int = 50) -> list[str]:
+    """Keys whose first held event may be tried now."""
+    return [row["key"] for row in await tx.fetch(_DUE, subscription.name, subscription.topic.name, limit)]
+
+
+async def lock_head(tx: Transaction, subscription: Subscription, key: str) -> asyncpg.Record | None:
+    """Take the key for redrive and read its first held event; an empty queue releases the key."""
+    place = (subscription.name, subscription.topic.name, key)
+    locked = await tx.fetchval(
+        "select true from held_key where subscription = $1 and topic = $2 and key = $3 for update", *place
+    )
+    if not locked:
+        return None
+    head = await tx.fetchrow(_HEAD, *place)
+    if head is None:
+        await tx.execute("delete from held_key where subscription = $1 and topic = $2 and key = $3", *place)
+    return head
+
+
+async def release(tx: Transaction, event_id: int) -> None:
+    """Take one event out of the queue: it was handled, or discarded."""
+    await tx.execute("delete from held_event where id = $1", event_id)
+
+
+async def postpone(
+    tx: Transaction, event_id: int, state: HeldState, delay: float, error: str, *, attempt: int = 1
+) -> None:
+    """Count a failed attempt, durably, and wait `delay` seconds or give up."""
+    await tx.execute(
+        """update held_event set attempts = attempts + $5, state = $2, next_at = now() + $3 * interval '1 second',
+                  error = $4, last_at = now() where id = $1""",
+        event_id,
+        state,
+        delay,
+        error,
+        attempt,
+    )
+
+
+async def wake_gap(tx: Transaction, subscription: Subscription, key: str) -> None:
+    """A missing event of this key has come: look at the events behind it at once."""
+    await tx.execute(
+        """update held_event set next_at = now()
+           where subscription = $1 and topic = $2 and key = $3 and reason = 'gap' and state = 'waiting'""",
+        subscription.name,
+        subscription.topic.name,
+        key,
+    )
+
+
+def stored_record(head: asyncpg.Record) -> StoredRecord:
+    """The record as it came from the bus."""
+    return StoredRecord(
+        topic=head["topic"],
+        key=head["key"],
+        headers=head["headers"],
+        value=head["value"],
+        partition=head["partition"],
+        offset=head["offset"],
+    )

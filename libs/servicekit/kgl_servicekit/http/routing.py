@@ -1,0 +1,117 @@
+"""Routes that say who may use them: a router whose every route names its permission."""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kgl_servicekit.errors import Problem
+from kgl_servicekit.http.openapi import documented, operation_id
+from kgl_servicekit.http.rules import CacheRule, Deprecation, Permission, Rules
+from kgl_servicekit.http.serving import Handle, serve
+from kgl_servicekit.identity.permissions import is_permission
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Undeclared(Enum):
+    PERMISSION = "undeclared"
+
+
+class ApiRoute(APIRoute):
+    """A route that checks its caller before it reads the body, and answers as the kit promises."""
+
+    rules: Rules
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self._options = options
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Handle:
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            return await serve(self, request, handle)
+
+        return guarded
+
+    def under(self, prefix: str) -> "ApiRoute":
+        """The same route below a prefix, with its documentation complete."""
+        path = prefix + self.path
+        options = documented(self.rules, path, self.methods or set(), self._options)
+        options["operation_id"] = self.operation_id or operation_id(path, self.name)
+        route = ApiRoute(path, self.endpoint, **options)
+        route.rules = self.rules
+        return route
+
+
+class ApiRouter(APIRouter):
+    """The routes of one resource. A route that names no permission is an error when the module is imported."""
+
+    def __init__(self, prefix: str = "", tags: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(prefix=prefix, tags=list(tags), route_class=ApiRoute, redirect_slashes=False, **options)
+
+    def add_api_route(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        permission: Permission | _Undeclared = _Undeclared.PERMISSION,
+        problems: Sequence[type[Problem]] = (),
+        cache: CacheRule | None = None,
+        upload: bool = False,
+        deadline: float | None = 30.0,
+        cost: int = 1,
+        secret_answer: bool = False,
+        deprecation: Deprecation | None = None,
+        **options: Any,
+    ) -> None:
+        """Add a route; `Rules` says what its own arguments mean, the others are FastAPI's."""
+        if isinstance(permission, _Undeclared):
+            raise TypeError(f"{self.prefix}{path} does not say who may use it: permission=...")
+        if isinstance(permission, str) and not is_permission(permission):
+            raise TypeError(f"{self.prefix}{path} demands {permission!r}, which is no permission")
+        super().add_api_route(path, endpoint, deprecated=deprecation is not None or None, **options)
+        route = self.routes[-1]
+        assert isinstance(route, ApiRoute)
+        route.rules = Rules(
+            permission=permission,
+            problems=tuple(problems),
+            cache=cache,
+            upload=upload,
+            deadline=deadline,
+            cost=cost,
+            secret_answer=secret_answer,
+            deprecation=deprecation,
+        )
+
+    def api_route(self, path: str, **options: Any) -> Callable[[F], F]:
+        def declare(endpoint: F) -> F:
+            self.add_api_route(path, endpoint, **options)
+            return endpoint
+
+        return declare
+
+    def get(self, path: str, **options: Any) -> Callable[[F], F]:
+        """Declare a read; see `add_api_route`."""
+        return self.api_route(path, methods=["GET"], **options)
+
+    def post(self, path: str, **options: Any) -> Callable[[F], F]:
+        """Declare a command; see `add_api_route`."""
+        return self.api_route(path, methods=["POST"], **options)
+
+    def put(self, path: str, **options: Any) -> Callable[[F], F]:
+        """Declare a replacement; see `add_api_route`."""
+        return self.api_route(path, methods=["PUT"], **options)
+
+    def patch(self, path: str, **options: Any) -> Callable[[F], F]:
+        """Declare a change; see `add_api_route`."""
+        return self.api_route(path, methods=["PATCH"], **options)
+
+    def delete(self, path: str, **options: Any) -> Callable[[F], F]:
+        """Declare a removal; see `add_api_route`."""
+        return self.api_route(path, methods=["DELETE"], **options)

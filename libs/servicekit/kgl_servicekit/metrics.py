@@ -1,0 +1,30 @@
+"""The metrics of the core, in Prometheus' terms: base units, `_total` for counters."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+TRANSACTION_RETRIES = Counter(
+    "kgl_transaction_retries_total",
+    "Transactions tried again after a conflict or a lost connection",
+    ["service"],
+)
+RELAYED = Counter("kgl_outbox_relayed_events_total", "Events acknowledged by the bus", ["service"])
+RELAY_PENDING = Gauge("kgl_outbox_pending_events", "Events committed and not yet acknowledged", ["service"])
+RELAY_LATENCY = Histogram(
+    "kgl_outbox_relay_seconds",
+    "Seconds from the commit of an event to its acknowledgement",
+    ["service"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5, 30),
+)
+CONSUMED = Counter(
+    "kgl_consumer_events_total",
+    "Events settled, by how: done, superseded, rejected, duplicate, unwanted, held",
+    ["subscription", "outcome"],
+)
+CONSUMER_BATCH_SECONDS = Histogram(
+    "kgl_consumer_batch_seconds", "Seconds that one poll's transaction took", ["subscription"]
+)
+CONSUMER_PAUSED = Gauge(
+    "kgl_consumer_paused", "1 while a subscription waits for something that is out", ["subscription"]
+)
+JOBS_ENDED = Counter("kgl_jobs_total", "Job attempts by outcome", ["kind", "outcome"])
+JOB_SECONDS = Histogram("kgl_job_seconds", "Seconds that one attempt took", ["kind"])

@@ -1,0 +1,1 @@
+"""Files as immutable objects: one port, and its adapters."""

@@ -1,0 +1,65 @@
+"""What services ask of an object store: whole, immutable objects under keys.
+
+ObjectMissing   nothing lies under the key
+ObjectExists    something else lies there already
+Unavailable     the store cannot be used at the moment; jobs wait for it
+"""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+_KEY_LIMIT = 512
+
+
+class ObjectMissing(LookupError):
+    """There is no object under this key."""
+
+
+class ObjectExists(Exception):
+    """Another object lies under this key; objects never change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """Size in bytes, and SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+class ObjectStore(Protocol):
+    """Keys are words of letters, digits, `.`, `_`, `-`, joined by `/`, 512 characters at most."""
+
+    async def put(self, key: str, content: bytes | AsyncIterator[bytes]) -> ObjectInfo:
+        """Store an object, whole or not at all. The same content again is a no-op; raises ObjectExists."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """The object; raises ObjectMissing."""
+        ...
+
+    def stream(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """The object from byte `offset`, in blocks; raises ObjectMissing."""
+        ...
+
+    async def stat(self, key: str) -> ObjectInfo | None: ...
+
+    async def delete(self, key: str) -> None:
+        """Remove the object, if it is there."""
+        ...
+
+    def keys(self, prefix: str) -> AsyncIterator[str]:
+        """The keys that begin with `prefix`, sorted."""
+        ...
+
+    async def ping(self) -> None: ...
+
+
+def checked(key: str) -> str:
+    """The key, if it is one; raises ValueError."""
+    if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key):
+        raise ValueError(f"{key[:80]!r} is no object key")
+    return key

@@ -1,0 +1,59 @@
+"""Receipts: what a client gets for an accepted request, and how each stage stands."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from kgl_contracts.operations import PlannedStage, StageState
+
+ENDED: frozenset[StageState] = frozenset({"done", "superseded", "skipped", "failed", "cancelled"})
+RANK: dict[StageState, int] = {
+    "waiting": 0,
+    "running": 1,
+    "retrying": 2,
+    "cancelled": 3,
+    "skipped": 4,
+    "superseded": 5,
+    "failed": 6,
+    "done": 7,
+}
+
+
+class Stage(BaseModel):
+    """One stage of a receipt; times are UTC, `overdue` is visible and alerted but ends nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    required: bool = True
+    state: StageState = "waiting"
+    run: int = 1
+    attempt: int = 0
+    holder: str | None = None
+    error: str | None = None
+    next_retry_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    deadline_at: datetime | None = None
+    overdue: bool = False
+
+
+class Receipt(BaseModel):
+    """An accepted request: its plan and how far it is. Ended when every required stage has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    kind: str
+    subject: UUID
+    state: StageState = "running"
+    stages: tuple[Stage, ...]
+    created_at: datetime
+    ended_at: datetime | None = None
+
+    @classmethod
+    def planned(cls, id: UUID, kind: str, subject: UUID, stages: tuple[PlannedStage, ...], at: datetime) -> "Receipt":
+        """The first receipt of an operation: every stage waits."""
+        planned = tuple(Stage(name=stage.name, required=stage.required) for stage in stages)
+        return cls(id=id, kind=kind, subject=subject, stages=planned, created_at=at)

@@ -1,0 +1,136 @@
+"""A service as a whole: what it is made of, and its process roles."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from loguru import logger
+
+from kgl_contracts.topics import ALL
+from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.bus.postgres import PostgresBus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.maintenance import maintain
+from kgl_servicekit.database.migrations import migrate
+from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.redrive import Redriver
+from kgl_servicekit.events.relay import Heartbeat, Relay
+from kgl_servicekit.events.subscription import Subscription
+from kgl_servicekit.http import create_app
+from kgl_servicekit.identity import Authority, identity_subscription
+from kgl_servicekit.jobs.declare import Jobs
+from kgl_servicekit.jobs.runner import JobRunner
+from kgl_servicekit.logs import configure_logging
+from kgl_servicekit.settings import ServiceSettings
+
+S = TypeVar("S", bound=ServiceSettings)
+Loop = Callable[[], Coroutine[Any, Any, None]]
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One service: its database, its doors, its work. Built by a `bootstrap.build`, run by role."""
+
+    name: str
+    settings: ServiceSettings
+    database: Database
+    bus: Bus
+    migrations: Path
+    routers: Sequence[tuple[str, APIRouter]] = ()
+    subscriptions: Sequence[Subscription] = ()
+    jobs: Jobs = field(default_factory=Jobs)
+    outside: Any = None
+    heartbeat: Heartbeat | None = None
+    authority: Authority | None = None
+    loops: Sequence[Loop] = ()
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    resources: Sequence[Callable[[], AbstractAsyncContextManager[Any]]] = ()
+
+    def api(self) -> FastAPI:
+        """The HTTP application; its lifespan opens what it needs."""
+        return create_app(self)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """The database and the stores, open."""
+        async with AsyncExitStack() as stack:
+            await self.database.start()
+            stack.push_async_callback(self.database.stop)
+            for resource in self.resources:
+                await stack.enter_async_context(resource())
+            yield
+
+    async def work(self, *, relay_only: bool = False) -> None:
+        """Relay, consume and do jobs until cancelled; ends with the first loop that fails."""
+        async with self.opened():
+            await self.bus.start()
+            try:
+                await self.bus.declare(ALL)
+                async with asyncio.TaskGroup() as group:
+                    for loop in self._loops(relay_only=relay_only):
+                        group.create_task(loop)
+            finally:
+                await self.bus.stop()
+
+    def _loops(self, *, relay_only: bool) -> list[Coroutine[Any, Any, None]]:
+        worker = self.settings.worker_name
+        relay = Relay(self.database, self.bus, worker=worker, heartbeat=self.heartbeat)
+        loops: list[Coroutine[Any, Any, None]] = [relay.run()]
+        if relay_only:
+            return loops
+        loops.append(maintain(self.database))
+        for subscription in (*self.subscriptions, identity_subscription(self.name)):
+            loops.append(SubscriptionRunner(self.database, self.bus, subscription).run())
+            loops.append(Redriver(self.database, subscription).run())
+        if self.jobs.handlers:
+            loops.append(JobRunner(self.database, self.jobs, self.outside, worker=worker).run())
+        loops.extend(loop() for loop in self.loops)
+        return loops
+
+
+def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
+    """The command of a service: `api`, `worker`, `relay` or `migrate`."""
+    parser = argparse.ArgumentParser(
+        description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
+    )
+    parser.add_argument("role", choices=("api", "worker", "relay", "migrate"))
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    asked = parser.parse_args()
+    settings = settings_class()
+    bus = PostgresBus(settings.bus_url.get_secret_value(), worker=f"{settings_class.__module__}/{settings.worker_name}")
+    service = build(settings, bus)
+    configure_logging(settings.log_level, service.name)
+    if asked.role == "api":
+        uvicorn.run(service.api(), host=asked.host, port=asked.port, log_config=None, access_log=False)
+    elif asked.role == "migrate":
+        asyncio.run(_migrate(service))
+    else:
+        asyncio.run(_until_stopped(service.work(relay_only=asked.role == "relay")))
+
+
+async def _migrate(service: Service) -> None:
+    owner = service.settings.database_owner_url
+    if owner is None:
+        sys.exit("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
+    await migrate(service.migrations, owner.get_secret_value())
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    logger.info("worker.stopped")

@@ -1,0 +1,71 @@
+"""The settings that all services have; each service adds its own in one frozen subclass."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "KGL_"
+
+
+def _secrets_from_files(fields: set[str]) -> dict[str, Any]:
+    """Values of `KGL_<NAME>_FILE`: the path of a file that holds the value."""
+    found = {}
+    for name in fields:
+        if path := os.environ.get(f"{PREFIX}{name.upper()}_FILE"):
+            found[name] = Path(path).read_text().strip()
+    return found
+
+
+class ServiceSettings(BaseSettings):
+    """Settings from the environment: `KGL_<NAME>`, or `KGL_<NAME>_FILE` with the path of a file that holds it.
+
+    Sizes are bytes, times are seconds.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    env: Literal["development", "test", "production"] = "production"
+    public_url: str = "http://localhost:8080"
+    database_url: SecretStr = Field(description="the service's role on its own database")
+    database_owner_url: SecretStr | None = Field(default=None, description="the owner's role, for migrations")
+    bus_url: SecretStr = Field(description="postgresql://... of the postgres transport")
+    object_dir: Path | None = Field(default=None, description="root of the directory object store")
+    auth_url: str | None = Field(default=None, description="where auth answers; the public URL by default")
+    issuer: str | None = Field(default=None, description="issuer of access tokens; auth's own by default")
+    worker_name: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
+    log_level: str = "INFO"
+    pool_size: int = Field(default=8, ge=2)
+    max_body: int = Field(default=10 * 1024 * 1024, description="bytes of a JSON body")
+    max_upload: int = Field(default=50 * 1024 * 1024, description="bytes of an uploaded file")
+    max_page: int = 200
+    rate_limit_per_minute: int = 6000
+    cors_origins: tuple[str, ...] = ()
+    egress_allow: str = Field(default="", description="host:port,... that outgoing requests may reach besides")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{**_secrets_from_files(set(type(self).model_fields)), **values})
+
+    @model_validator(mode="after")
+    def _safe_in_production(self) -> Self:
+        if self.env != "production":
+            return self
+        url = urlsplit(self.public_url)
+        if url.scheme != "https" and url.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("KGL_PUBLIC_URL must be https in production, unless it is a loopback address")
+        if self.egress_allow:
+            raise ValueError("KGL_EGRESS_ALLOW is for development; unset it in production")
+        return self
+
+    @property
+    def issuer_url(self) -> str:
+        """The exact `iss` of access tokens."""
+        return self.issuer or f"{self.public_url}/auth/v1/oidc"
+
+    @property
+    def check_url(self) -> str:
+        """Where the identity check of auth answers."""
+        return f"{self.auth_url or self.public_url}/auth/v1/check"

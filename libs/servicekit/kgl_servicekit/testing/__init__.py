@@ -1,0 +1,1 @@
+"""What tests of services stand on: a real Postgres, and typed fakes."""

@@ -1,0 +1,284 @@
+"""What every transport promises, shown on each of them."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from kgl_contracts.topics import Topic
+from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.bus.port import Bus, Consumer, Record, StoredRecord
+from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
+from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.postgres import PostgresForTests, Roles
+
+TOPIC = Topic("test.events", partitions=4)
+COMPACT = Topic("test.states", partitions=1, compacted=True)
+
+
+@pytest.fixture
+async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
+    async with postgres.database() as roles:
+        await migrate_bus(roles.owner, roles.service.partition("//")[2].partition("@")[0])
+        yield roles
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def bus(request: pytest.FixtureRequest, roles: Roles) -> AsyncIterator[Bus]:
+    if request.param == "memory":
+        made: Bus = MemoryBus()
+    else:
+        made = PostgresBus(roles.service, lease=0.6)
+    await made.start()
+    await made.declare([TOPIC, COMPACT])
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def postgres_bus(roles: Roles) -> AsyncIterator[PostgresBus]:
+    bus = PostgresBus(roles.service, lease=0.6)
+    await bus.start()
+    await bus.declare([TOPIC, COMPACT])
+    yield bus
+    await bus.stop()
+
+
+def record(key: str, value: str, topic: Topic = TOPIC) -> Record:
+    return Record(topic=topic.name, key=key, headers={"ce_id": value, "note": "grüße ☂"}, value=value.encode())
+
+
+async def from_zero(partitions: frozenset[int]) -> Mapping[int, int]:
+    return dict.fromkeys(partitions, 0)
+
+
+async def drain(consumer: Consumer, expected: int) -> list[StoredRecord]:
+    found: list[StoredRecord] = []
+
+    async def more() -> bool:
+        for batch in await consumer.poll(100, 0.05):
+            found.extend(batch.records)
+        return len(found) >= expected
+
+    await eventually(more, within=15)
+    return found
+
+
+async def test_records_come_back_whole_and_in_order_for_each_key(bus: Bus) -> None:
+    sent = [record(f"key {n % 7} ☃", str(n)) for n in range(100)]
+    acks = await bus.producer().send(sent)
+    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    found = await drain(consumer, 100)
+    assert {(r.key, r.value, r.headers["note"]) for r in found} == {(r.key, r.value, "grüße ☂") for r in sent}
+    for key in {r.key for r in sent}:
+        assert [r.value for r in found if r.key == key] == [r.value for r in sent if r.key == key]
+    assert [(ack.partition, ack.offset) for ack in acks] == [
+        next((f.partition, f.offset) for f in found if f.value == r.value) for r in sent
+    ]
+    await consumer.stop()
+
+
+async def test_a_key_has_one_partition_and_end_offsets_count_what_was_sent(bus: Bus) -> None:
+    first = await bus.producer().send([record("k", "1")])
+    second = await bus.producer().send([record("k", "2")])
+    assert first[0].partition == second[0].partition
+    assert second[0].offset == first[0].offset + 1
+    assert (await bus.end_offsets(TOPIC.name))[first[0].partition] == 2
+
+
+async def test_a_seek_back_reads_again_and_a_pause_holds_one_partition(bus: Bus) -> None:
+    (ack,) = await bus.producer().send([record("k", "1")])
+    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    await drain(consumer, 1)
+    await consumer.seek(ack.partition, 0)
+    consumer.pause(ack.partition)
+    assert await consumer.poll(10, 0.05) == []
+    consumer.resume(ack.partition)
+    assert [r.value for r in await drain(consumer, 1)] == [b"1"]
+    await consumer.stop()
+
+
+async def test_a_group_divides_the_partitions_and_takes_over_from_a_member_that_stops(bus: Bus) -> None:
+    first, second = (bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+    await first.start()
+    assert first.assignment() == frozenset(range(4))
+    await second.start()
+
+    async def divided() -> bool:
+        await first.poll(1, 0.01)
+        await second.poll(1, 0.01)
+        return len(first.assignment()) == len(second.assignment()) == 2
+
+    await eventually(divided)
+    assert not first.assignment() & second.assignment()
+    await first.stop()
+
+    async def taken_over() -> bool:
+        await second.poll(1, 0.01)
+        return second.assignment() == frozenset(range(4))
+
+    await eventually(taken_over)
+    await second.stop()
+
+
+async def test_two_groups_read_independently(bus: Bus) -> None:
+    await bus.producer().send([record("k", "1")])
+    for group in ("a", "b"):
+        consumer = bus.consumer(TOPIC.name, group, from_zero)
+        await consumer.start()
+        assert len(await drain(consumer, 1)) == 1
+        await consumer.stop()
+
+
+async def test_a_waiting_poll_is_woken_by_a_record(bus: Bus) -> None:
+    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    waiting = asyncio.create_task(consumer.poll(10, 5))
+    await asyncio.sleep(0)
+    await bus.producer().send([record("k", "1")])
+    assert len((await asyncio.wait_for(waiting, 5))[0].records) == 1
+    await consumer.stop()
+
+
+async def test_the_incarnation_of_a_topic_stays_while_it_lives(bus: Bus) -> None:
+    before = await bus.incarnation(TOPIC.name)
+    await bus.declare([TOPIC])
+    assert await bus.incarnation(TOPIC.name) == before
+
+
+async def test_a_large_value_passes(bus: Bus) -> None:
+    await bus.producer().send([record("k", "x" * 65_536)])
+    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    assert len((await drain(consumer, 1))[0].value) == 65_536
+    await consumer.stop()
+
+
+async def test_no_reader_passes_an_offset_that_may_still_appear(postgres_bus: PostgresBus, roles: Roles) -> None:
+    (ack,) = await postgres_bus.producer().send([record("k", "1")])
+    slow = await asyncpg.connect(roles.service)
+    transaction = slow.transaction()
+    await transaction.start()
+    await slow.execute(
+        "select next from log_partition where topic = $1 and partition = $2 for update", TOPIC.name, ack.partition
+    )
+    second = asyncio.create_task(postgres_bus.producer().send([record("k", "2")]))
+    other_key = next(k for k in map(str, range(50)) if zlib.crc32(k.encode()) % TOPIC.partitions != ack.partition)
+    await asyncio.wait_for(postgres_bus.producer().send([record(other_key, "free")]), 5)
+    assert not second.done()
+    await slow.execute(
+        """insert into log_record (topic, partition, "offset", key, headers, value)
+           select topic, partition, next, 'k', '{}', 'held' from log_partition where topic = $1 and partition = $2""",
+        TOPIC.name,
+        ack.partition,
+    )
+    await slow.execute(
+        "update log_partition set next = next + 1 where topic = $1 and partition = $2", TOPIC.name, ack.partition
+    )
+    await transaction.commit()
+    await slow.close()
+    assert (await second)[0].offset == 2
+    consumer = postgres_bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    assert [r.value for r in await drain(consumer, 4) if r.key == "k"] == [b"1", b"held", b"2"]
+    await consumer.stop()
+
+
+async def test_the_partitions_of_a_member_that_died_go_to_another_and_its_commit_is_refused(
+    postgres_bus: PostgresBus, roles: Roles
+) -> None:
+    dead, alive = (postgres_bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+    await dead.start()
+    await alive.start()
+
+    async def taken_over() -> bool:
+        await alive.poll(1, 0.01)
+        return alive.assignment() == frozenset(range(4))
+
+    await eventually(taken_over)
+    await dead.commit(0, 7)
+    await alive.commit(1, 5)
+    connection = await asyncpg.connect(roles.service)
+    rows = await connection.fetch("select partition, position from log_group order by partition")
+    await connection.close()
+    assert [row["position"] for row in rows] == [0, 5, 0, 0]
+    assert await dead.poll(1, 0.01) == []
+    await alive.stop()
+
+
+async def test_compaction_keeps_the_last_record_of_each_key_and_readers_pass_the_holes(
+    postgres_bus: PostgresBus,
+) -> None:
+    await postgres_bus.producer().send([record(key, f"{key}{n}", COMPACT) for n in range(3) for key in "ab"])
+    await postgres_bus.compact()
+    consumer = postgres_bus.consumer(COMPACT.name, "g", from_zero)
+    await consumer.start()
+    found = await drain(consumer, 2)
+    assert [(r.offset, r.value) for r in found] == [(4, b"a2"), (5, b"b2")]
+    await consumer.stop()
+
+
+async def test_trimming_waits_for_the_slowest_group(postgres_bus: PostgresBus) -> None:
+    (ack, *_) = await postgres_bus.producer().send([record("k", str(n)) for n in range(3)])
+    fast, slow = (
+        postgres_bus.consumer(TOPIC.name, "fast", from_zero),
+        postgres_bus.consumer(TOPIC.name, "slow", from_zero),
+    )
+    for consumer in (fast, slow):
+        await consumer.start()
+    await fast.commit(ack.partition, 3)
+    await slow.commit(ack.partition, 1)
+    await postgres_bus.trim(0)
+    late = postgres_bus.consumer(TOPIC.name, "late", from_zero)
+    await late.start()
+    assert [r.offset for r in await drain(late, 2)] == [1, 2]
+    for consumer in (fast, slow, late):
+        await consumer.stop()
+
+
+async def test_a_topic_that_was_lost_has_a_new_incarnation(postgres_bus: PostgresBus, roles: Roles) -> None:
+    before = await postgres_bus.incarnation(TOPIC.name)
+    connection = await asyncpg.connect(roles.owner)
+    await connection.execute("delete from log_topic where topic = $1", TOPIC.name)
+    await connection.close()
+    await postgres_bus.declare([TOPIC])
+    assert await postgres_bus.incarnation(TOPIC.name) != before
+
+
+async def test_another_number_of_partitions_is_refused(postgres_bus: PostgresBus) -> None:
+    with pytest.raises(ValueError, match="4 partitions for life"):
+        await postgres_bus.declare([replace(TOPIC, partitions=8)])
+
+
+async def test_a_bus_goes_on_after_its_connections_were_cut(postgres_bus: PostgresBus, roles: Roles) -> None:
+    consumer = postgres_bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    superuser = await asyncpg.connect(roles.superuser)
+    await superuser.execute(
+        """select pg_terminate_backend(pid) from pg_stat_activity
+           where datname = current_database() and pid <> pg_backend_pid()"""
+    )
+    await superuser.close()
+
+    async def sent() -> bool:
+        try:
+            await postgres_bus.producer().send([record("k", "1")])
+        except Exception:
+            return False
+        return True
+
+    await eventually(sent)
+
+    async def read() -> bool:
+        try:
+            return bool(await consumer.poll(10, 0.05))
+        except Exception:
+            return False
+
+    await eventually(read)
+    await consumer.stop()
