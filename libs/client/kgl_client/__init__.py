@@ -1,0 +1,1 @@
+"""SDK for modules and scripts: REST client, leased jobs, event consumer and producer."""

@@ -1,0 +1,1 @@
+"""The built-in AI module: extraction and summaries by light rules."""
