@@ -1,0 +1,1 @@
+"""Identity, workspaces, roles, keys, modules and the audit log."""

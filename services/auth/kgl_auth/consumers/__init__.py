@@ -1,0 +1,1 @@
+"""Events in: one module for each subscription."""

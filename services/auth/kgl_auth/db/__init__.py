@@ -1,0 +1,1 @@
+"""Tables, and every statement of the service."""

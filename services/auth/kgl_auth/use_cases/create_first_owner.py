@@ -1,0 +1,79 @@
+"""The first start of an installation: somebody must own it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from kgl_auth.db import members, users, workspaces
+from kgl_auth.domain.announcements import membership_changed
+from kgl_auth.domain.emails import account_name
+from kgl_auth.domain.identity import User, Workspace
+from kgl_auth.domain.password_hashing import HashCost, hash_password
+from kgl_auth.domain.roles import OWNER, permissions_of
+from kgl_auth.problems import SlugTaken
+from kgl_auth.use_cases.change_key import CreateKey, NewApiKey, create_key
+from kgl_auth.use_cases.open_workspace import open_workspace
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
+
+_OPERATOR = "operator"
+_KEY_NAME = "First owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateFirstOwner:
+    """Who owns the installation, and the slug of their workspace."""
+
+    email: str
+    password: str = field(repr=False)
+    name: str
+    workspace_slug: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstOwner:
+    """The owner and the workspace; the key with its secret when they were made by this very call, else None."""
+
+    user_id: UUID
+    workspace_id: UUID
+    workspace_slug: str
+    api_key: NewApiKey | None
+
+
+async def create_first_owner(tx: Transaction, command: CreateFirstOwner) -> FirstOwner:
+    """Make user, workspace and API key, and make the user operator of the instance; a second call changes nothing.
+
+    A known account keeps its password. The key has all permissions of an owner and of the operator. Raises
+    SlugTaken (409) when somebody else owns the workspace.
+    """
+    await tx.execute("select pg_advisory_xact_lock(hashtext('kgl_auth.first_owner'))")
+    user = await _owner(tx, command)
+    workspace = await workspaces.find_workspace_by_slug(tx, command.workspace_slug)
+    if workspace is not None:
+        if OWNER not in (await workspaces.find_roles(tx, workspace.id, user.id) or ()):
+            raise SlugTaken()
+        return _made(user, workspace, None)
+    workspace = await open_workspace(tx, command.workspace_slug, command.name, user.id)
+    if workspace is None:
+        raise SlugTaken()
+    await members.put_member(tx, INSTANCE_WORKSPACE, user.id, [_OPERATOR])
+    await tx.emit(membership_changed(INSTANCE_WORKSPACE, user.id, (_OPERATOR,)), instance=True)
+    permissions = permissions_of([OWNER, _OPERATOR])
+    wanted = CreateKey(workspace_id=workspace.id, name=_KEY_NAME, permissions=permissions, own=frozenset(permissions))
+    return _made(user, workspace, await create_key(tx, wanted))
+
+
+def _made(user: User, workspace: Workspace, key: NewApiKey | None) -> FirstOwner:
+    return FirstOwner(user_id=user.id, workspace_id=workspace.id, workspace_slug=workspace.slug, api_key=key)
+
+
+async def _owner(tx: Transaction, command: CreateFirstOwner) -> User:
+    email = account_name(command.email)
+    known = await users.find_account(tx, email)
+    if known is not None:
+        return known.user
+    user = User(id=tx.new_id("user"), email=email, name=command.name, created_at=tx.now)
+    password_hash = await asyncio.to_thread(hash_password, command.password, HashCost())
+    await users.add_user(tx, user, password_hash)
+    await tx.audit("user.register", f"user:{user.id}", details={"first_owner": True})
+    return user
