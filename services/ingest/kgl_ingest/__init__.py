@@ -1,0 +1,1 @@
+"""Documents, versions, chunks; the operations of the whole system."""

@@ -1,0 +1,229 @@
+"""/ingest/v1/documents: documents and their versions."""
+
+import hashlib
+import zlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import Depends, Path, Query
+from fastapi.responses import StreamingResponse
+from starlette.requests import Request
+
+from kgl_ingest.api.upload import BODY, PROBLEMS, Upload, Uploaded
+from kgl_ingest.db import documents
+from kgl_ingest.domain.documents import (
+    Document,
+    DocumentDeletedAlready,
+    DocumentNotFound,
+    DuplicateDocument,
+    VersionNotParsed,
+    file_key,
+)
+from kgl_ingest.jobs.outside import Outside
+from kgl_ingest.use_cases.accept_document import AcceptDocument, accept_document
+from kgl_ingest.use_cases.delete_document import delete_document
+from kgl_ingest.use_cases.read_document import (
+    ListDocuments,
+    ReadVersion,
+    Version,
+    list_documents,
+    read_document,
+    read_version,
+)
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, Reply, Run, page
+from kgl_servicekit.operations import Receipt
+
+router = ApiRouter(prefix="/documents", tags=["documents"])
+
+
+def _outside(request: Request) -> Outside:
+    outside: Outside = request.app.state.outside
+    return outside
+
+
+OutsideOf = Annotated[Outside, Depends(_outside)]
+VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
+_MISSING = [DocumentNotFound, DocumentDeletedAlready]
+
+
+def _receipt(receipt: Receipt) -> Reply:
+    return Reply(headers={"Location": f"/operations/v1/{receipt.id}"})
+
+
+async def _store(upload: Upload, caller: Caller, run: Run, outside: Outside, document: UUID | None) -> AcceptDocument:
+    """Store the file first: the transaction that accepts it then only refers to it."""
+    sha256 = hashlib.sha256(upload.content).hexdigest()
+    generation = await run.read(documents.next_generation, sha256)
+    await outside.objects.put(file_key(caller.workspace_id, sha256, generation), upload.content)
+    return AcceptDocument(
+        sha256=sha256,
+        size=len(upload.content),
+        generation=generation,
+        media_type=upload.media_type,
+        charset=upload.charset,
+        name=upload.fields.name,
+        title=upload.fields.title,
+        on_duplicate=upload.fields.on_duplicate,
+        document_id=document,
+    )
+
+
+@router.post(
+    "",
+    status_code=202,
+    permission="documents:write",
+    problems=[DuplicateDocument, *PROBLEMS],
+    upload=True,
+    deadline=120.0,
+    openapi_extra=BODY,
+)
+async def create_document(upload: Uploaded, caller: Caller, run: Run, outside: OutsideOf) -> Receipt:
+    """Accept a document; parsing, indexing, extraction and linking follow in the background."""
+    command = await _store(upload, caller, run, outside, None)
+    return await run(accept_document, command, reply=_receipt)
+
+
+@router.post(
+    "/{document_id}/versions",
+    status_code=202,
+    permission="documents:write",
+    problems=[DuplicateDocument, *_MISSING, *PROBLEMS],
+    upload=True,
+    deadline=120.0,
+    openapi_extra=BODY,
+)
+async def create_version(document_id: UUID, upload: Uploaded, caller: Caller, run: Run, outside: OutsideOf) -> Receipt:
+    """Accept new content for a document; it replaces the earlier version in search and graph."""
+    command = await _store(upload, caller, run, outside, document_id)
+    return await run(accept_document, command, reply=_receipt)
+
+
+@router.get("", permission="documents:read")
+async def get_documents(
+    window: PageParams,
+    run: Run,
+    state: Annotated[str | None, Query(description="accepted, parsed or failed")] = None,
+) -> Page[Document]:
+    """Documents, newest first."""
+    before = None
+    if window.position is not None:
+        before = (datetime.fromisoformat(window.position[0]), UUID(window.position[1]))
+    found = await run(list_documents, ListDocuments(limit=window.fetch, before=before, state=state))
+    return page(found, window.limit, lambda row: [row.created_at.isoformat(), str(row.id)])
+
+
+@router.get("/{document_id}", permission="documents:read", problems=_MISSING)
+async def get_document(document_id: UUID, run: Run) -> Document:
+    """One document with its current version."""
+    return await run(read_document, document_id)
+
+
+@router.delete("/{document_id}", status_code=202, permission="documents:delete", problems=_MISSING)
+async def remove_document(document_id: UUID, run: Run) -> Receipt:
+    """Delete a document with everything that was derived from it."""
+    return await run(delete_document, document_id, reply=_receipt)
+
+
+@router.get(
+    "/{document_id}/versions/{version}/chunks",
+    permission="documents:read",
+    problems=[*_MISSING, VersionNotParsed],
+    response_class=StreamingResponse,
+    deadline=None,
+)
+async def get_chunks(
+    document_id: UUID,
+    version: VersionNumber,
+    request: Request,
+    run: Run,
+    outside: OutsideOf,
+    cursor: Annotated[int, Query(ge=0, description="ordinal of the first chunk to send")] = 0,
+) -> StreamingResponse:
+    """The chunks of a version as JSON Lines, in order; gzip if the client takes it."""
+    found = await run(_parsed_version, ReadVersion(document_id, version))
+    lines = _lines_from(outside.objects.stream(found.chunks_object or ""), cursor)
+    headers = {"ETag": f'"{found.chunks_sha256}-{cursor}"', "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        lines = _gzipped(lines)
+    return StreamingResponse(lines, media_type="application/jsonl", headers=headers)
+
+
+@router.get(
+    "/{document_id}/versions/{version}/text",
+    permission="documents:read",
+    problems=[*_MISSING, VersionNotParsed],
+    response_class=StreamingResponse,
+    deadline=None,
+)
+async def get_text(document_id: UUID, version: VersionNumber, run: Run, outside: OutsideOf) -> StreamingResponse:
+    """The text that spans and mentions count their characters in."""
+    found = await run(_parsed_version, ReadVersion(document_id, version))
+    return StreamingResponse(
+        outside.objects.stream(found.text_object or ""),
+        media_type="text/plain; charset=utf-8",
+        headers={"ETag": f'"{found.chunks_sha256}-text"'},
+    )
+
+
+@router.get(
+    "/{document_id}/file",
+    permission="documents:read",
+    problems=_MISSING,
+    response_class=StreamingResponse,
+    deadline=None,
+)
+async def get_file(
+    document_id: UUID,
+    run: Run,
+    outside: OutsideOf,
+    version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="the current one by default")] = None,
+) -> StreamingResponse:
+    """The file as it was uploaded, as an attachment that no browser runs."""
+    number = version or (await run(read_document, document_id)).version
+    found = await run.read(read_version, ReadVersion(document_id, number))
+    name = quote(found.name or f"{document_id}", safe="")
+    return StreamingResponse(
+        outside.objects.stream(found.object_key),
+        media_type=found.media_type,
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+            "Content-Security-Policy": "sandbox; default-src 'none'",
+            "Content-Length": str(found.size),
+            "ETag": f'"{found.sha256}"',
+        },
+    )
+
+
+async def _parsed_version(tx: Transaction, asked: ReadVersion) -> Version:
+    found = await read_version(tx, asked)
+    if found.chunks_object is None:
+        raise VersionNotParsed(operation_id=found.operation_id)
+    return found
+
+
+async def _lines_from(blocks: AsyncIterator[bytes], first: int) -> AsyncIterator[bytes]:
+    """The lines of an object from the one with this number."""
+    skipped, rest = 0, b""
+    async for block in blocks:
+        if skipped >= first:
+            yield block
+            continue
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        wanted = lines[first - skipped :]
+        skipped += len(lines) - len(wanted)
+        if skipped >= first:
+            yield b"".join(line + b"\n" for line in wanted) + rest
+
+
+async def _gzipped(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    pack = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    async for block in blocks:
+        if packed := pack.compress(block):
+            yield packed
+    yield pack.flush()

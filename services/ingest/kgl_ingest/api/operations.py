@@ -1,0 +1,76 @@
+"""/operations/v1: the receipts of all services."""
+
+import time
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query
+from starlette.requests import Request
+
+from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
+from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
+from kgl_servicekit.errors import NotFound
+from kgl_servicekit.http import ApiRouter, Page, PageParams, Run, page
+from kgl_servicekit.ids import uuid7_age
+from kgl_servicekit.operations import Receipt
+from kgl_servicekit.waiting import wait_until_set
+
+router = ApiRouter(tags=["operations"])
+
+_YOUNG = 60.0  # seconds within which an accepted receipt may still be on its way to the list
+_PATIENCE = 5.0
+
+
+class OperationNotFound(NotFound, code="operation_not_found", status=404):
+    """There is no such operation in this workspace; check the id and the workspace."""
+
+
+@router.get("", permission="operations:read")
+async def get_operations(
+    window: PageParams,
+    run: Run,
+    state: Annotated[str | None, Query(description="running, done, failed or cancelled")] = None,
+    kind: str | None = None,
+    subject: str | None = None,
+) -> Page[Receipt]:
+    """Receipts, newest first."""
+    before = None
+    if window.position is not None:
+        before = (datetime.fromisoformat(window.position[0]), UUID(window.position[1]))
+    asked = ListReceipts(limit=window.fetch, before=before, state=state, kind=kind, subject=subject)
+    found = await run(list_receipts, asked)
+    return page(found, window.limit, lambda row: [row.created_at.isoformat(), str(row.id)])
+
+
+@router.get("/{operation_id}", permission="operations:read", problems=[OperationNotFound], deadline=70.0)
+async def get_operation(
+    operation_id: UUID,
+    request: Request,
+    run: Run,
+    wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")] = 0.0,
+) -> Receipt:
+    """One receipt. With `wait` the answer comes when it has ended, or after so many seconds.
+
+    A receipt that was handed out less than a minute ago is waited for, since its event may be on the way.
+    """
+    asked = time.monotonic()
+    age = uuid7_age(operation_id, time.time())
+    patience = _PATIENCE if age is not None and age < _YOUNG else 0.0
+    signals = request.app.state.database.signals
+    moved = signals.subscribe(RECEIPTS_MOVED)
+    try:
+        while True:
+            moved.clear()
+            receipt = await run(read_receipt, operation_id)
+            if receipt is not None and (receipt.state != "running" or time.monotonic() - asked >= wait):
+                return receipt
+            until = asked + (patience if receipt is None else wait)
+            left = until - time.monotonic()
+            if left <= 0:
+                if receipt is None:
+                    raise OperationNotFound
+                return receipt
+            await wait_until_set(moved, min(left, 1.0))
+    finally:
+        signals.unsubscribe(RECEIPTS_MOVED, moved)

@@ -1,0 +1,51 @@
+"""The composition root of ingest: the only place that builds its stores and clients."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from kgl_ingest.api import documents, limits, operations
+from kgl_ingest.consumers.operations import ingest_operations
+from kgl_ingest.jobs import erase_document, parse_document
+from kgl_ingest.jobs.declared import jobs
+from kgl_ingest.jobs.outside import Outside
+from kgl_ingest.parsing.sandbox import ParserSandbox
+from kgl_ingest.settings import IngestSettings
+from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.objects.directory import DirectoryStore
+from kgl_servicekit.service import Service
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+JOB_HANDLERS = (parse_document.parse_document, erase_document.erase_document)
+
+
+def build(settings: IngestSettings, bus: Bus) -> Service:
+    """The ingest service with the stores that its settings name; raises ValueError without an object store."""
+    if settings.object_dir is None:
+        raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
+    objects = DirectoryStore(settings.object_dir)
+    parsers = ParserSandbox(children=settings.parser_processes)
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[None]:
+        await objects.start()
+        yield
+
+    return Service(
+        name="ingest",
+        settings=settings,
+        database=Database(settings.database_url.get_secret_value(), service="ingest", pool_size=settings.pool_size),
+        bus=bus,
+        migrations=MIGRATIONS,
+        routers=[
+            ("/ingest/v1", documents.router),
+            ("/ingest/v1", limits.router),
+            ("/operations/v1", operations.router),
+        ],
+        subscriptions=[ingest_operations],
+        jobs=jobs,
+        outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
+        checks={"objects": objects.ping},
+        resources=[stores],
+    )

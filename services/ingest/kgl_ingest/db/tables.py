@@ -1,0 +1,113 @@
+"""The tables of the ingest service, all bound to workspaces by row-level security."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, DateTime, Index, text
+from sqlmodel import Field, SQLModel
+
+from kgl_servicekit.database.core_schema import service_registry
+
+
+class Base(SQLModel, registry=service_registry()):
+    """The tables of ingest."""
+
+
+class BlobRow(Base, table=True):
+    """A stored file by its content: `live`, or `deleting` while the collector removes it."""
+
+    __tablename__ = "blob"
+
+    workspace_id: UUID = Field(primary_key=True)
+    sha256: str = Field(primary_key=True)
+    generation: int = Field(primary_key=True)
+    state: str
+    size: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class DocumentRow(Base, table=True):
+    """A document; its content is in its versions."""
+
+    __tablename__ = "document"
+    __table_args__ = (Index("ix_document_listed", "workspace_id", "created_at", "id"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    name: str | None
+    title: str | None
+    state: str
+    version: int
+    created_by: str
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+    updated_at: datetime = Field(sa_type=DateTime(timezone=True))
+    deleted_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+class VersionRow(Base, table=True):
+    """One content of a document, and what parsing made of it."""
+
+    __tablename__ = "document_version"
+    __table_args__ = (
+        Index("ix_document_version_content", "workspace_id", "sha256", postgresql_where=text("state <> 'deleted'")),
+    )
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    state: str
+    media_type: str
+    charset: str | None
+    size: int = Field(sa_type=BigInteger)
+    sha256: str
+    object_key: str
+    chunks_object: str | None
+    chunks_sha256: str | None
+    text_object: str | None
+    chunk_count: int | None
+    text_length: int | None
+    error: str | None
+    operation_id: UUID
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class OperationRow(Base, table=True):
+    """A receipt of any service."""
+
+    __tablename__ = "operation"
+    __table_args__ = (Index("ix_operation_listed", "workspace_id", "created_at", "id"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    kind: str
+    subject: str
+    state: str
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+    ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+class StageRow(Base, table=True):
+    """One stage of a receipt; reports may come before the operation itself (`planned` is false then)."""
+
+    __tablename__ = "operation_stage"
+
+    workspace_id: UUID = Field(primary_key=True)
+    operation_id: UUID = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    ordinal: int
+    planned: bool
+    required: bool
+    place: int = Field(sa_type=BigInteger)
+    state: str
+    run: int
+    attempt: int
+    holder: str | None
+    error: str | None
+    next_retry_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+    started_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+    ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+    deadline_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+METADATA = Base.metadata
+UNSCOPED: frozenset[str] = frozenset()

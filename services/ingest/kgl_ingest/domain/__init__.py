@@ -1,0 +1,1 @@
+"""The rules of ingest that need no I/O."""

@@ -1,0 +1,105 @@
+"""What a document is, how its work is planned, and where its objects lie."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from kgl_contracts.operations import PlannedStage
+from kgl_servicekit.errors import Conflict, Gone, NotFound
+from kgl_servicekit.identity.access import Module
+
+
+class OnDuplicate(StrEnum):
+    """What to do with content that is in the workspace already."""
+
+    ERROR = "error"
+    ACCEPT = "accept"
+
+
+class DuplicateDocument(Conflict, code="document_duplicate", status=409):
+    """The same content is in this workspace already; read it at `existing`, or send on_duplicate=accept."""
+
+    existing: UUID
+
+
+class DocumentNotFound(NotFound, code="document_not_found", status=404):
+    """There is no such document in this workspace; check the id and the workspace."""
+
+
+class DocumentDeletedAlready(Gone, code="document_deleted", status=410):
+    """This document was deleted; what was derived from it is gone or going."""
+
+
+class VersionNotParsed(Conflict, code="version_not_parsed", status=409):
+    """This version has no text yet; wait for its receipt at /operations/v1/{operation_id}."""
+
+    operation_id: UUID
+
+
+class Document(BaseModel):
+    """A document as the API shows it; sizes in bytes, lengths in characters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    name: str | None
+    title: str | None
+    state: str
+    version: int
+    media_type: str
+    size: int
+    sha256: str
+    chunk_count: int | None
+    text_length: int | None
+    error: str | None
+    operation_id: UUID
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+_STAGES = {"extract": ("graph.extract", "graph.link"), "summarise": ("graph.summarise", "content.draft")}
+
+
+def ingest_plan(modules: Iterable[Module]) -> list[PlannedStage]:
+    """All stages of a document version, over all services, as they are known when it is accepted."""
+    stages = [PlannedStage(name="ingest.parse"), PlannedStage(name="graph.index")]
+    for module in modules:
+        for capability, names in _STAGES.items():
+            if capability in module.capabilities:
+                stages += [_planned(name, module) for name in names]
+    stages.append(PlannedStage(name="publish.live", required=False))
+    return stages
+
+
+def _planned(name: str, module: Module) -> PlannedStage:
+    return PlannedStage(
+        name=f"{name}.{module.name}",
+        required=module.mode == "required",
+        deadline_seconds=module.deadline_seconds,
+    )
+
+
+DELETE_PLAN = (
+    PlannedStage(name="ingest.erase"),
+    PlannedStage(name="graph.erase"),
+    PlannedStage(name="content.unlink"),
+)
+
+
+def file_key(workspace: UUID, sha256: str, generation: int) -> str:
+    """Where a stored file lies; content is never shared between workspaces."""
+    return f"ingest/{workspace}/{sha256}/{generation}"
+
+
+def chunks_key(workspace: UUID, document: UUID, version: int, sha256: str) -> str:
+    """Where the immutable chunks of a version lie."""
+    return f"ingest/{workspace}/chunks/{document}/{version}/{sha256}.jsonl"
+
+
+def text_key(workspace: UUID, document: UUID, version: int, sha256: str) -> str:
+    """Where the parsed text of a version lies."""
+    return f"ingest/{workspace}/chunks/{document}/{version}/{sha256}.txt"

@@ -1,0 +1,61 @@
+"""The ingest service for tests: real database, real application, a caller who may do everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+
+from kgl_ingest.bootstrap import MIGRATIONS, build
+from kgl_ingest.settings import IngestSettings
+from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.identity.testing import FakeAuthority
+from kgl_servicekit.ids import uuid7
+from kgl_servicekit.service import Service
+from kgl_servicekit.testing.postgres import PostgresForTests
+
+
+@dataclass
+class Ingest:
+    """The service on a fresh database, its HTTP application, and a workspace to work in."""
+
+    service: Service
+    client: httpx.AsyncClient
+    authority: FakeAuthority
+    workspace: UUID
+    headers: dict[str, str]
+
+    @property
+    def database(self) -> Database:
+        return self.service.database
+
+    async def upload(self, text: str, **fields: str) -> httpx.Response:
+        """Upload a text as JSON."""
+        return await self.client.post("/ingest/v1/documents", json={"text": text, **fields}, headers=self.headers)
+
+
+@asynccontextmanager
+async def ingest_kit(postgres: PostgresForTests, folder: Path) -> AsyncIterator[Ingest]:
+    """The service on a database and a folder of its own."""
+    async with postgres.database(MIGRATIONS) as roles:
+        settings = IngestSettings(
+            env="test",
+            database_url=roles.service,
+            bus_url="postgresql:///none",
+            object_dir=folder / "objects",
+            worker_name="test",
+            parser_processes=1,
+        )
+        authority = FakeAuthority()
+        service = replace(build(settings, MemoryBus()), authority=authority)
+        app = service.api()
+        workspace = uuid7()
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        ):
+            yield Ingest(service, client, authority, workspace, authority.user(workspace))
+        await service.outside.parsers.close()

@@ -1,0 +1,64 @@
+"""Keep what parsing made of a version, and tell everyone."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from kgl_contracts.ingest import DocumentParsed
+from kgl_ingest.db import documents
+from kgl_ingest.domain.documents import ingest_plan
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.identity import modules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordParsed:
+    """The manifest of a parsed version; its chunks and text are stored already."""
+
+    document_id: UUID
+    version: int
+    title: str
+    chunks_object: str
+    chunks_sha256: str
+    text_object: str
+    chunk_count: int
+    text_length: int
+
+
+async def record_parsed(tx: Transaction, command: RecordParsed) -> None:
+    """Record and emit; a document that was deleted meanwhile gets nothing."""
+    manifest = {
+        "chunks_object": command.chunks_object,
+        "chunks_sha256": command.chunks_sha256,
+        "text_object": command.text_object,
+        "chunk_count": command.chunk_count,
+        "text_length": command.text_length,
+    }
+    if not await documents.mark_parsed(tx, command.document_id, command.version, title=command.title, parsed=manifest):
+        for stage in ingest_plan(await modules(tx, tx.workspace)):
+            await tx.report(stage.name, "superseded")
+        return
+    await tx.emit(
+        DocumentParsed(
+            document_id=command.document_id,
+            version=command.version,
+            chunk_count=command.chunk_count,
+            text_length=command.text_length,
+            chunks_url=f"/ingest/v1/documents/{command.document_id}/versions/{command.version}/chunks",
+            chunks_object=command.chunks_object,
+            sha256=command.chunks_sha256,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordParseFailed:
+    """Why a version cannot be parsed."""
+
+    document_id: UUID
+    version: int
+    code: str
+
+
+async def record_parse_failed(tx: Transaction, command: RecordParseFailed) -> None:
+    """Show the failure at the document; the job reports it to the receipt."""
+    await documents.mark_failed(tx, command.document_id, command.version, command.code)
