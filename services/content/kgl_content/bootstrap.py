@@ -1,0 +1,45 @@
+"""The composition root of content: the only place that builds its stores."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from kgl_content.api import items
+from kgl_content.consumers.ai import content_ai
+from kgl_content.consumers.documents import content_documents
+from kgl_content.jobs import draft_content
+from kgl_content.jobs.declared import Outside, jobs
+from kgl_content.settings import ContentSettings
+from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.objects.directory import DirectoryStore
+from kgl_servicekit.service import Service
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+JOB_HANDLERS = (draft_content.draft_content,)
+
+
+def build(settings: ContentSettings, bus: Bus) -> Service:
+    """The content service with the store that its settings name; raises ValueError without an object store."""
+    if settings.object_dir is None:
+        raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
+    objects = DirectoryStore(settings.object_dir, read_only=True)
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[None]:
+        await objects.start()
+        yield
+
+    return Service(
+        name="content",
+        settings=settings,
+        database=Database(settings.database_url.get_secret_value(), service="content", pool_size=settings.pool_size),
+        bus=bus,
+        migrations=MIGRATIONS,
+        routers=[("/content/v1", items.router)],
+        subscriptions=[content_ai, content_documents],
+        jobs=jobs,
+        outside=Outside(objects=objects),
+        checks={"objects": objects.ping},
+        resources=[stores],
+    )

@@ -1,0 +1,1 @@
+"""Rules of content, without I/O."""

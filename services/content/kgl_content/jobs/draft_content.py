@@ -1,0 +1,31 @@
+"""Job: a module's stored text to a draft."""
+
+import hashlib
+
+from kgl_content.jobs.declared import DraftContent, Outside, jobs
+from kgl_content.use_cases.draft_item import RecordGenerated, record_generated
+from kgl_contracts.ai import Summary
+from kgl_servicekit.errors import JobFailed
+from kgl_servicekit.jobs.runner import Job
+from kgl_servicekit.objects.port import ObjectMissing
+
+
+@jobs.handles(DraftContent, timeout=60, attempts=8)
+async def draft_content(job: Job[DraftContent], outside: Outside) -> None:
+    """Read the text and record it as a draft."""
+    try:
+        content = await outside.objects.get(job.data.result_object)
+    except ObjectMissing as missing:
+        raise JobFailed("result_missing", "The module's text is not in the object store.") from missing
+    if hashlib.sha256(content).hexdigest() != job.data.sha256:
+        raise JobFailed("result_damaged", "The text in the object store is not the one that was given.")
+    await job.finish(
+        record_generated,
+        RecordGenerated(
+            document_id=job.data.document_id,
+            version=job.data.version,
+            module=job.data.module,
+            kind=job.data.kind_of_text,
+            summary=Summary.model_validate_json(content),
+        ),
+    )

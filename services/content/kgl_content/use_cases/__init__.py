@@ -1,0 +1,1 @@
+"""What content does, one verb a file."""

@@ -1,0 +1,1 @@
+"""Entities, relations, mentions, vectors, search, AI requests."""

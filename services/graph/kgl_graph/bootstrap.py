@@ -1,0 +1,63 @@
+"""The composition root of graph: the only place that builds its stores and clients."""
+
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from kgl_graph.api import graph, modules, search
+from kgl_graph.consumers.ai import graph_ai
+from kgl_graph.consumers.documents import graph_documents
+from kgl_graph.jobs import index_document, link_document
+from kgl_graph.jobs.declared import jobs
+from kgl_graph.jobs.outside import Outside
+from kgl_graph.settings import GraphSettings
+from kgl_graph.stores.embedder import WordLlamaEmbedder
+from kgl_graph.stores.vectors import PgVectorIndex
+from kgl_graph.sweeper import sweep_requests
+from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.objects.directory import DirectoryStore
+from kgl_servicekit.service import Service
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+JOB_HANDLERS = (index_document.index_document, index_document.forget_vectors, link_document.link_document)
+
+
+def build(settings: GraphSettings, bus: Bus) -> Service:
+    """The graph service with the stores that its settings name; raises ValueError without an object store."""
+    if settings.object_dir is None:
+        raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
+    database = Database(settings.database_url.get_secret_value(), service="graph", pool_size=settings.pool_size)
+    objects = DirectoryStore(settings.object_dir)
+
+    @asynccontextmanager
+    async def stores() -> AsyncIterator[None]:
+        await objects.start()
+        yield
+
+    def sweeper() -> Coroutine[Any, Any, None]:
+        return sweep_requests(database, settings.request_sweep_seconds)
+
+    return Service(
+        name="graph",
+        settings=settings,
+        database=database,
+        bus=bus,
+        migrations=MIGRATIONS,
+        routers=[
+            ("/graph/v1", graph.router),
+            ("/graph/v1", search.router),
+            ("/modules/v1", modules.router),
+        ],
+        subscriptions=[graph_documents, graph_ai],
+        jobs=jobs,
+        outside=Outside(
+            objects=objects,
+            embedder=WordLlamaEmbedder(),
+            vectors=PgVectorIndex(database, exact_below=settings.exact_search_below),
+        ),
+        checks={"objects": objects.ping},
+        resources=[stores],
+        loops=[sweeper],
+    )

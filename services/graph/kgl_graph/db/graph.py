@@ -1,0 +1,177 @@
+"""Statements of entities, relations and mentions. Rows are locked in the order of their ids."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import orjson
+
+from kgl_contracts.ai import Span
+from kgl_graph.domain.graph import NewEntity, NewRelation
+from kgl_servicekit.database.transaction import Transaction
+
+_ENTITIES = """
+insert into entity as e (workspace_id, id, name, type, folded, aliases, created_at)
+select $1, id, name, type, folded,
+       coalesce((select array_agg(alias) from jsonb_array_elements_text(aliases::jsonb) as alias), '{}'), $7
+from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) as i(id, name, type, folded, aliases)
+order by id
+on conflict (workspace_id, id) do update
+set aliases = case when e.aliases @> excluded.aliases then e.aliases else
+    (select array_agg(distinct alias order by alias) from unnest(e.aliases || excluded.aliases) as alias) end
+returning id, (xmax = 0) as created
+"""
+
+_RELATIONS = """
+insert into relation as r (workspace_id, id, subject_id, predicate, object_id, created_at)
+select $1, id, subject_id, predicate, object_id, $6
+from unnest($2::uuid[], $3::uuid[], $4::text[], $5::uuid[]) as i(id, subject_id, predicate, object_id)
+order by id
+on conflict (workspace_id, id) do update set predicate = r.predicate
+returning id, (xmax = 0) as created
+"""
+
+_SOURCES = """
+insert into relation_source (workspace_id, relation_id, source, document_id, version, module, evidence)
+select $1, id, $3, $4, $5, $6, evidence::jsonb from unnest($2::uuid[], $7::text[]) as i(id, evidence)
+on conflict (workspace_id, relation_id, source) do update
+set version = excluded.version, evidence = excluded.evidence
+"""
+
+_MENTIONS = """
+insert into mention (workspace_id, entity_id, chunk_id, module, start, "end", document_id, version)
+select $1, entity_id, chunk_id, $2, start, stop, $3, $4
+from unnest($5::uuid[], $6::uuid[], $7::int[], $8::int[]) as i(entity_id, chunk_id, start, stop)
+on conflict do nothing
+"""
+
+
+async def lock_entities(tx: Transaction, ids: Sequence[UUID]) -> None:
+    """Lock what there is of these entities, so that nobody removes or revives them meanwhile."""
+    await tx.execute(
+        "select from entity where workspace_id = $1 and id = any($2::uuid[]) order by id for update",
+        tx.workspace,
+        list(ids),
+    )
+
+
+async def put_entities(tx: Transaction, entities: Sequence[NewEntity]) -> set[UUID]:
+    """Make entities exist, with all their aliases; the answer is which are new."""
+    unique = {entity.id: entity for entity in entities}
+    rows = await tx.fetch(
+        _ENTITIES,
+        tx.workspace,
+        list(unique),
+        [entity.name for entity in unique.values()],
+        [entity.type for entity in unique.values()],
+        [entity.folded for entity in unique.values()],
+        [orjson.dumps(entity.aliases).decode() for entity in unique.values()],
+        tx.now,
+    )
+    return {row["id"] for row in rows if row["created"]}
+
+
+async def put_relations(tx: Transaction, relations: Sequence[NewRelation]) -> set[UUID]:
+    """Make relations exist; the answer is which are new."""
+    unique = {relation.id: relation for relation in relations}
+    rows = await tx.fetch(
+        _RELATIONS,
+        tx.workspace,
+        list(unique),
+        [relation.subject_id for relation in unique.values()],
+        [relation.predicate for relation in unique.values()],
+        [relation.object_id for relation in unique.values()],
+        tx.now,
+    )
+    return {row["id"] for row in rows if row["created"]}
+
+
+async def put_sources(
+    tx: Transaction,
+    relations: Sequence[NewRelation],
+    source: str,
+    *,
+    document: UUID | None = None,
+    version: int | None = None,
+    module: str | None = None,
+) -> None:
+    """Note who says that these relations hold, and where."""
+    unique = {relation.id: relation for relation in relations}
+    await tx.execute(
+        _SOURCES,
+        tx.workspace,
+        list(unique),
+        source,
+        document,
+        version,
+        module,
+        [
+            orjson.dumps([span.model_dump(mode="json") for span in relation.evidence]).decode()
+            for relation in unique.values()
+        ],
+    )
+
+
+async def put_mentions(
+    tx: Transaction, document: UUID, version: int, module: str, mentions: Sequence[tuple[UUID, Span]]
+) -> int:
+    """Note where entities are mentioned; the answer is how many places are new."""
+    tag = await tx.execute(
+        _MENTIONS,
+        tx.workspace,
+        module,
+        document,
+        version,
+        [entity for entity, _ in mentions],
+        [span.chunk_id for _, span in mentions],
+        [span.start for _, span in mentions],
+        [span.end for _, span in mentions],
+    )
+    return int(tag.rpartition(" ")[2])
+
+
+async def retract(tx: Transaction, document: UUID, module: str | None) -> tuple[set[UUID], set[UUID]]:
+    """Take back what a module (or all of them) said of a document: the entities and relations concerned."""
+    mentioned = await tx.fetch(
+        """delete from mention where workspace_id = $1 and document_id = $2 and ($3::text is null or module = $3)
+           returning entity_id""",
+        tx.workspace,
+        document,
+        module,
+    )
+    stated = await tx.fetch(
+        """delete from relation_source
+           where workspace_id = $1 and document_id = $2 and ($3::text is null or module = $3) returning relation_id""",
+        tx.workspace,
+        document,
+        module,
+    )
+    return {row["entity_id"] for row in mentioned}, {row["relation_id"] for row in stated}
+
+
+async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[UUID]) -> None:
+    """Remove those of these relations without a source, then those entities that nothing speaks of any more.
+
+    They are locked before they are looked at, so that the look sees what others committed meanwhile.
+    """
+    ends = await tx.fetch(
+        """select id, subject_id, object_id from relation where workspace_id = $1 and id = any($2::uuid[])
+           order by id for update""",
+        tx.workspace,
+        sorted(relations),
+    )
+    candidates = sorted(entities | {row["subject_id"] for row in ends} | {row["object_id"] for row in ends})
+    await lock_entities(tx, candidates)
+    await tx.execute(
+        """delete from relation r where workspace_id = $1 and id = any($2::uuid[]) and not exists (
+               select from relation_source s where s.workspace_id = r.workspace_id and s.relation_id = r.id)""",
+        tx.workspace,
+        sorted(relations),
+    )
+    await tx.execute(
+        """delete from entity e where workspace_id = $1 and id = any($2::uuid[])
+             and not exists (select from mention m where m.workspace_id = e.workspace_id and m.entity_id = e.id)
+             and not exists (select from relation r where r.workspace_id = e.workspace_id and r.subject_id = e.id)
+             and not exists (select from relation r where r.workspace_id = e.workspace_id and r.object_id = e.id)""",
+        tx.workspace,
+        candidates,
+    )

@@ -1,0 +1,187 @@
+"""The tables of the graph service, all bound to workspaces by row-level security.
+
+`source` tables cannot be made anew from anything else; `derived` ones can.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, Computed, DateTime, Index, String
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
+from sqlalchemy.types import UserDefinedType
+from sqlmodel import Field, SQLModel
+
+from kgl_servicekit.database.core_schema import service_registry
+
+DIMENSIONS = 256
+SEARCH = (
+    "setweight(to_tsvector('english'::regconfig, title::text), 'A') || "
+    "setweight(to_tsvector('english'::regconfig, text::text), 'B')"
+)
+
+
+class Vector(UserDefinedType[list[float]]):
+    """pgvector's column type."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return f"vector({DIMENSIONS})"
+
+
+class Base(SQLModel, registry=service_registry()):
+    """The tables of graph."""
+
+
+class DocumentRow(Base, table=True):
+    """What is known of a document: the newest version heard of, the indexed one, or that it is gone (derived)."""
+
+    __tablename__ = "document"
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    version: int
+    indexed_version: int | None
+    deleted_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+class ChunkRow(Base, table=True):
+    """A chunk of an indexed version (derived)."""
+
+    __tablename__ = "chunk"
+    __table_args__ = (
+        Index("ix_chunk_search", "search", postgresql_using="gin"),
+        Index("ix_chunk_document", "workspace_id", "document_id"),
+    )
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    document_id: UUID
+    version: int
+    ordinal: int
+    start: int
+    end: int
+    title: str
+    text: str
+    search: str = Field(sa_column=Column(TSVECTOR, Computed(SEARCH, persisted=True)))
+
+
+class ChunkVectorRow(Base, table=True):
+    """The embedding of a chunk, of the pgvector adapter (derived)."""
+
+    __tablename__ = "chunk_vector"
+    __table_args__ = (
+        Index("ix_chunk_vector_document", "workspace_id", "document_id"),
+        Index(
+            "ix_chunk_vector_embedding",
+            "embedding",
+            postgresql_using="hnsw",
+            postgresql_ops={"embedding": "vector_cosine_ops"},
+        ),
+    )
+
+    workspace_id: UUID = Field(primary_key=True)
+    chunk_id: UUID = Field(primary_key=True)
+    document_id: UUID
+    version: int
+    embedding: list[float] = Field(sa_column=Column(Vector, nullable=False))
+
+
+class EntityRow(Base, table=True):
+    """An entity of a workspace; its id follows from its name and type (derived)."""
+
+    __tablename__ = "entity"
+    __table_args__ = (Index("ix_entity_folded", "workspace_id", "folded", "id"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    name: str
+    type: str
+    folded: str
+    aliases: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class MentionRow(Base, table=True):
+    """A place in a document version where a module saw an entity (derived)."""
+
+    __tablename__ = "mention"
+    __table_args__ = (Index("ix_mention_document", "workspace_id", "document_id", "module"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    entity_id: UUID = Field(primary_key=True)
+    chunk_id: UUID = Field(primary_key=True)
+    module: str = Field(primary_key=True)
+    start: int = Field(primary_key=True)
+    end: int = Field(primary_key=True)
+    document_id: UUID
+    version: int
+
+
+class RelationRow(Base, table=True):
+    """Two related entities; the id follows from both and the predicate (derived)."""
+
+    __tablename__ = "relation"
+    __table_args__ = (
+        Index("ix_relation_subject", "workspace_id", "subject_id"),
+        Index("ix_relation_object", "workspace_id", "object_id"),
+    )
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    subject_id: UUID
+    predicate: str
+    object_id: UUID
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class RelationSourceRow(Base, table=True):
+    """Who says that a relation holds, and where: a document's module, or an actor by the API (source)."""
+
+    __tablename__ = "relation_source"
+    __table_args__ = (Index("ix_relation_source_document", "workspace_id", "document_id", "module"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    relation_id: UUID = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    document_id: UUID | None
+    version: int | None
+    module: str | None
+    evidence: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+
+
+class AiRequestRow(Base, table=True):
+    """One request to a module for one document version (source)."""
+
+    __tablename__ = "ai_request"
+    __table_args__ = (
+        Index("ix_ai_request_document", "workspace_id", "document_id"),
+        Index("ix_ai_request_open", "state", "module", "created_at"),
+    )
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    document_id: UUID
+    version: int
+    module: str
+    capability: str
+    state: str
+    mode: str
+    token: int = Field(sa_type=BigInteger)
+    holder: str | None
+    attempt: int
+    failures: int
+    lease_until: datetime | None = Field(sa_type=DateTime(timezone=True))
+    deadline_at: datetime = Field(sa_type=DateTime(timezone=True))
+    chunks_url: str
+    result_object: str | None
+    result_sha256: str | None
+    error: str | None
+    operation_id: UUID | None
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+    ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+METADATA = Base.metadata
+UNSCOPED: frozenset[str] = frozenset()

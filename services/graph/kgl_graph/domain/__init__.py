@@ -1,0 +1,1 @@
+"""Rules of graph, without I/O."""

@@ -1,0 +1,1 @@
+"""Slow and outside work of graph."""

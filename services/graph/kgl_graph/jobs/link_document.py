@@ -1,0 +1,31 @@
+"""Job: a module's result to entities, relations and mentions."""
+
+import hashlib
+
+from kgl_contracts.ai import Extraction
+from kgl_graph.jobs.declared import LinkDocument, jobs
+from kgl_graph.jobs.outside import Outside
+from kgl_graph.use_cases.link_extraction import LinkExtraction, link_extraction
+from kgl_servicekit.errors import JobFailed
+from kgl_servicekit.jobs.runner import Job
+from kgl_servicekit.objects.port import ObjectMissing
+
+
+@jobs.handles(LinkDocument, timeout=120, attempts=8, concurrency=2)
+async def link_document(job: Job[LinkDocument], outside: Outside) -> None:
+    """Replace what this module said of the document before."""
+    try:
+        content = await outside.objects.get(job.data.result_object)
+    except ObjectMissing as missing:
+        raise JobFailed("result_missing", "The module's result is not in the object store.") from missing
+    if hashlib.sha256(content).hexdigest() != job.data.sha256:
+        raise JobFailed("result_damaged", "The result in the object store is not the one that was given.")
+    await job.finish(
+        link_extraction,
+        LinkExtraction(
+            document_id=job.data.document_id,
+            version=job.data.version,
+            module=job.data.module,
+            extraction=Extraction.model_validate_json(content),
+        ),
+    )

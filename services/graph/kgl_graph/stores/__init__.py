@@ -1,0 +1,1 @@
+"""Ports and adapters to things outside of graph."""

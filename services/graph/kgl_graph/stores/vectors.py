@@ -1,0 +1,92 @@
+"""Where the vectors of chunks are kept and searched: the port, and the pgvector adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
+
+_UPSERT = """
+insert into chunk_vector (workspace_id, chunk_id, document_id, version, embedding)
+select $1, chunk_id, $2, $3, embedding::vector from unnest($4::uuid[], $5::text[]) as i(chunk_id, embedding)
+order by chunk_id
+on conflict (workspace_id, chunk_id) do update set embedding = excluded.embedding
+"""
+
+_EXACT = """
+with mine as materialized (select chunk_id, embedding from chunk_vector where workspace_id = $1)
+select chunk_id from mine order by embedding <=> $2::text::vector, chunk_id limit $3
+"""
+
+_APPROXIMATE = """
+select chunk_id from chunk_vector where workspace_id = $1 order by embedding <=> $2::text::vector limit $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A chunk and its vector."""
+
+    chunk_id: UUID
+    vector: Sequence[float]
+
+
+class VectorIndex(Protocol):
+    """Vectors by workspace and chunk. Storing a chunk again replaces its vector."""
+
+    async def upsert(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None: ...
+
+    async def search(self, workspace: UUID, vector: Sequence[float], most: int) -> list[UUID]:
+        """The chunks nearest by cosine, nearest first."""
+        ...
+
+    async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
+        """Forget the vectors of a document's versions before this one."""
+        ...
+
+
+class PgVectorIndex:
+    """pgvector in the service's own database: exact for small workspaces, HNSW with iterative scan for others."""
+
+    def __init__(self, database: Database, *, exact_below: int) -> None:
+        self._database = database
+        self._exact_below = exact_below
+
+    async def upsert(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None:
+        async def write(tx: Transaction, items: Sequence[Embedded]) -> None:
+            ids = [item.chunk_id for item in items]
+            await tx.execute(_UPSERT, tx.workspace, document, version, ids, [_text(item.vector) for item in items])
+
+        if items:
+            await self._database.run(workspace, write, items)
+
+    async def search(self, workspace: UUID, vector: Sequence[float], most: int) -> list[UUID]:
+        async def find(tx: Transaction, vector: str) -> list[UUID]:
+            count = await tx.fetchval(
+                "select count(*) from (select from chunk_vector where workspace_id = $1 limit $2) as counted",
+                tx.workspace,
+                self._exact_below,
+            )
+            if count < self._exact_below:
+                return [row["chunk_id"] for row in await tx.fetch(_EXACT, tx.workspace, vector, most)]
+            await tx.execute("set local hnsw.iterative_scan = strict_order")
+            return [row["chunk_id"] for row in await tx.fetch(_APPROXIMATE, tx.workspace, vector, most)]
+
+        return await self._database.run(workspace, find, _text(vector))
+
+    async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
+        async def forget(tx: Transaction, below: int) -> None:
+            await tx.execute(
+                "delete from chunk_vector where workspace_id = $1 and document_id = $2 and version < $3",
+                tx.workspace,
+                document,
+                below,
+            )
+
+        await self._database.run(workspace, forget, below_version)
+
+
+def _text(vector: Sequence[float]) -> str:
+    return "[" + ",".join(format(value, ".7g") for value in vector) + "]"

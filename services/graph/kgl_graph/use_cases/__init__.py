@@ -1,0 +1,1 @@
+"""What graph does, one verb a file."""

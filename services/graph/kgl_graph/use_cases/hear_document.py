@@ -1,0 +1,111 @@
+"""Documents come, change and go; events about them may come in any order."""
+
+from uuid import UUID
+
+from kgl_contracts.ai import Capability, ExtractionRequested
+from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
+from kgl_graph.db import documents, graph, requests
+from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
+from kgl_servicekit.identity.access import Module, modules
+from kgl_servicekit.ids import derived_id
+
+CAPABILITIES: tuple[Capability, ...] = ("extract", "summarise")
+
+
+async def hear_accepted(tx: Transaction, event: DocumentAccepted) -> Verdict:
+    """Note the version; work on older ones ends."""
+    if not await documents.hear(tx, event.document_id, event.version):
+        return SUPERSEDED
+    await end_older(tx, event.document_id, event.version)
+    return DONE
+
+
+async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
+    """Have the version indexed, and each enabled module asked for its results."""
+    if not await documents.hear(tx, event.document_id, event.version):
+        await _report_superseded(tx, await modules(tx, tx.workspace))
+        return SUPERSEDED
+    await end_older(tx, event.document_id, event.version)
+    index = IndexDocument(
+        document_id=event.document_id,
+        version=event.version,
+        chunks_object=event.chunks_object,
+        sha256=event.sha256,
+    )
+    await tx.start_job(index, key=f"{event.document_id}/{event.version}")
+    for module in await modules(tx, tx.workspace):
+        for capability in CAPABILITIES:
+            if capability in module.capabilities:
+                await _request(tx, event, module, capability)
+    return DONE
+
+
+async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
+    """Remove everything that came from the document; its row stays as a tombstone."""
+    await documents.hear(tx, event.document_id, event.version, deleted=True)
+    await end_older(tx, event.document_id, EVERY_VERSION)
+    await documents.remove_chunks(tx, event.document_id)
+    entities, relations = await graph.retract(tx, event.document_id, None)
+    await graph.remove_unfounded(tx, entities, relations)
+    forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)
+    await tx.start_job(forget, key=f"{event.document_id}/all")
+    return DONE
+
+
+async def end_older(tx: Transaction, document: UUID, version: int) -> None:
+    """Requests about versions before this one need no answer any more."""
+    for row in await requests.supersede(tx, document, version):
+        await tx.report(stage_of(row["capability"], row["module"]), "superseded", operation=row["operation_id"])
+        await tx.report(
+            following_stage_of(row["capability"], row["module"]), "superseded", operation=row["operation_id"]
+        )
+
+
+async def _request(tx: Transaction, event: DocumentParsed, module: Module, capability: Capability) -> None:
+    request = derived_id("ai_request", tx.workspace, event.document_id, event.version, module.name, capability)
+    made = await requests.add(
+        tx,
+        {
+            "id": request,
+            "document_id": event.document_id,
+            "version": event.version,
+            "module": module.name,
+            "capability": capability,
+            "mode": module.mode,
+            "deadline_seconds": module.deadline_seconds,
+            "chunks_url": event.chunks_url,
+        },
+    )
+    if not made:
+        return
+    await tx.emit(
+        ExtractionRequested(
+            request_id=request,
+            document_id=event.document_id,
+            version=event.version,
+            module=module.name,
+            capability=capability,
+            chunks_url=event.chunks_url,
+        )
+    )
+
+
+async def _report_superseded(tx: Transaction, enabled: list[Module]) -> None:
+    await tx.report("graph.index", "superseded")
+    for module in enabled:
+        for capability in CAPABILITIES:
+            if capability in module.capabilities:
+                await tx.report(stage_of(capability, module.name), "superseded")
+                await tx.report(following_stage_of(capability, module.name), "superseded")
+
+
+def stage_of(capability: str, module: str) -> str:
+    """The stage of a receipt that a request is."""
+    return f"graph.{capability}.{module}"
+
+
+def following_stage_of(capability: str, module: str) -> str:
+    """The stage that a request's answer leads to."""
+    return f"graph.link.{module}" if capability == "extract" else f"content.draft.{module}"

@@ -1,0 +1,23 @@
+"""Have a module's result linked, unless the document has moved on."""
+
+from kgl_contracts.ai import ExtractionCompleted
+from kgl_graph.db import documents
+from kgl_graph.jobs.declared import LinkDocument
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
+
+
+async def request_linking(tx: Transaction, event: ExtractionCompleted) -> Verdict:
+    """Start the job that links; results about an older version or a document that is gone are superseded."""
+    if not await documents.hear(tx, event.document_id, event.version):
+        await tx.report(f"graph.link.{event.module}", "superseded")
+        return SUPERSEDED
+    job = LinkDocument(
+        document_id=event.document_id,
+        version=event.version,
+        module=event.module,
+        result_object=event.result_object,
+        sha256=event.sha256,
+    )
+    await tx.start_job(job)
+    return DONE

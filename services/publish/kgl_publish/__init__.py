@@ -1,0 +1,1 @@
+"""Subscriptions, deliveries, feeds and live updates."""

@@ -1,0 +1,54 @@
+"""The composition root of publish: the only place that builds its clients."""
+
+import asyncio
+from pathlib import Path
+
+from loguru import logger
+
+from kgl_publish.api import endpoints, feed, live
+from kgl_publish.consumers.operations import publish_operations
+from kgl_publish.consumers.public import public_subscriptions
+from kgl_publish.jobs import deliver
+from kgl_publish.jobs.declared import Outside, jobs
+from kgl_publish.settings import PublishSettings
+from kgl_publish.stores.egress import Egress
+from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.service import Service
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+JOB_HANDLERS = (deliver.deliver,)
+_TRIM_SECONDS = 600.0
+
+
+def build(settings: PublishSettings, bus: Bus) -> Service:
+    """The publish service with the clients that its settings describe."""
+    database = Database(settings.database_url.get_secret_value(), service="publish", pool_size=settings.pool_size)
+    egress = Egress(allow=settings.egress_allow, timeout=settings.delivery_timeout)
+
+    async def trim_live() -> None:
+        while True:
+            try:
+                await database.run((), _trim, settings.live_retention)
+            except Unavailable as out:
+                logger.bind(error=str(out)).warning("live.trim_postponed")
+            await asyncio.sleep(_TRIM_SECONDS)
+
+    return Service(
+        name="publish",
+        settings=settings,
+        database=database,
+        bus=bus,
+        migrations=MIGRATIONS,
+        routers=[("/publish/v1", endpoints.router), ("/publish/v1", feed.router), ("/live/v1", live.router)],
+        subscriptions=[*public_subscriptions, publish_operations],
+        jobs=jobs,
+        outside=Outside(egress=egress, delays=settings.delivery_delays),
+        loops=[trim_live],
+    )
+
+
+async def _trim(tx: Transaction, seconds: float) -> None:
+    await tx.fetchval("select kgl_trim_live($1)", seconds)

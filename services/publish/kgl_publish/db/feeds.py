@@ -1,0 +1,104 @@
+"""Statements of the feed and of live updates."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kgl_contracts.content import ItemPublished
+from kgl_publish.domain.atom import Entry
+from kgl_servicekit.database.transaction import Transaction
+
+LIVE = "kgl_live"
+
+
+async def put_item(tx: Transaction, event: ItemPublished) -> None:
+    """The feed shows this version now, unless it shows a later one."""
+    await tx.execute(
+        """insert into published_item as p (workspace_id, item_id, version, title, excerpt, content_url,
+                                            first_published_at, published_at)
+           values ($1, $2, $3, $4, $5, $6, $7, $7)
+           on conflict (workspace_id, item_id) do update
+           set version = excluded.version, title = excluded.title, excerpt = excluded.excerpt,
+               published_at = excluded.published_at
+           where p.version <= excluded.version""",
+        tx.workspace,
+        event.item_id,
+        event.version,
+        event.title,
+        event.excerpt,
+        event.content_url,
+        event.published_at,
+    )
+
+
+async def newest_items(tx: Transaction, limit: int) -> Sequence[Entry]:
+    """The newest published items."""
+    rows = await tx.fetch(
+        """select item_id, title, excerpt, content_url, first_published_at, published_at from published_item
+           where workspace_id = $1 order by published_at desc, item_id limit $2""",
+        tx.workspace,
+        limit,
+    )
+    return [Entry(**dict(row)) for row in rows]
+
+
+async def append_live(
+    tx: Transaction, workspace: UUID, event_id: UUID, event_type: str, data: dict[str, Any], at: datetime
+) -> None:
+    """Append to the live log. Writers wait for each other, so that numbers become visible in order."""
+    await tx.execute("select pg_advisory_xact_lock(hashtext('kgl_publish.live'))")
+    await tx.execute(
+        "insert into live_event (workspace_id, event_id, type, data, at) values ($1, $2, $3, $4, $5)",
+        workspace,
+        event_id,
+        event_type,
+        data,
+        at,
+    )
+    tx.notify(LIVE)
+
+
+async def live_after(tx: Transaction, number: int, limit: int) -> list[asyncpg.Record]:
+    """The workspace's live events after this number."""
+    return await tx.fetch(
+        """select number, type, data, at from live_event where workspace_id = $1 and number > $2
+           order by number limit $3""",
+        tx.workspace,
+        number,
+        limit,
+    )
+
+
+async def last_live(tx: Transaction) -> int:
+    """The number of the workspace's newest live event, 0 if there is none."""
+    number: int = await tx.fetchval(
+        "select coalesce(max(number), 0) from live_event where workspace_id = $1", tx.workspace
+    )
+    return number
+
+
+async def add_ticket(
+    tx: Transaction, sha256: str, principal: str, expires_at: datetime, session_ends_at: datetime | None
+) -> None:
+    """A right to connect once."""
+    await tx.execute(
+        "insert into live_ticket values ($1, $2, $3, $4, $5)",
+        tx.workspace,
+        sha256,
+        principal,
+        expires_at,
+        session_ends_at,
+    )
+
+
+async def use_ticket(tx: Transaction, sha256: str) -> asyncpg.Record | None:
+    """Take the ticket, if it is there and valid: it works once."""
+    return await tx.fetchrow(
+        """delete from live_ticket where workspace_id = $1 and sha256 = $2 and expires_at > now()
+           returning principal, session_ends_at""",
+        tx.workspace,
+        sha256,
+    )

@@ -1,0 +1,113 @@
+"""The tables of the publish service, all bound to workspaces by row-level security."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, String
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlmodel import Field, SQLModel
+
+from kgl_servicekit.database.core_schema import service_registry
+
+
+class Base(SQLModel, registry=service_registry()):
+    """The tables of publish."""
+
+
+class EndpointRow(Base, table=True):
+    """Where a workspace wants its webhooks (source)."""
+
+    __tablename__ = "endpoint"
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    url: str
+    description: str
+    event_types: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+    secret: str
+    state: str
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class DeliveryRow(Base, table=True):
+    """One event for one endpoint; its body is frozen (source)."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (Index("ix_delivery_listed", "workspace_id", "created_at", "id"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    endpoint_id: UUID
+    event_id: UUID
+    event_type: str
+    webhook_id: str
+    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    state: str
+    attempts: int
+    status: int | None
+    error: str | None
+    next_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
+    ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+class DeliveryAttemptRow(Base, table=True):
+    """What came of one attempt (source)."""
+
+    __tablename__ = "delivery_attempt"
+
+    workspace_id: UUID = Field(primary_key=True)
+    delivery_id: UUID = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    at: datetime = Field(sa_type=DateTime(timezone=True))
+    outcome: str
+    status: int | None
+    milliseconds: int
+    detail: str | None
+
+
+class PublishedItemRow(Base, table=True):
+    """A published item, as feeds show it (derived)."""
+
+    __tablename__ = "published_item"
+    __table_args__ = (Index("ix_published_item_listed", "workspace_id", "published_at", "item_id"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    item_id: UUID = Field(primary_key=True)
+    version: int
+    title: str
+    excerpt: str
+    content_url: str
+    first_published_at: datetime = Field(sa_type=DateTime(timezone=True))
+    published_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class LiveEventRow(Base, table=True):
+    """What happened in a workspace lately, in order (derived)."""
+
+    __tablename__ = "live_event"
+    __table_args__ = (Index("ix_live_event_at", "at"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    number: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    event_id: UUID
+    type: str
+    data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class LiveTicketRow(Base, table=True):
+    """A one-time right to open a live connection; only its hash is kept (source)."""
+
+    __tablename__ = "live_ticket"
+
+    workspace_id: UUID = Field(primary_key=True)
+    sha256: str = Field(primary_key=True)
+    principal: str
+    expires_at: datetime = Field(sa_type=DateTime(timezone=True))
+    session_ends_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+METADATA = Base.metadata
+UNSCOPED: frozenset[str] = frozenset()

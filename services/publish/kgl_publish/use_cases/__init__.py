@@ -1,0 +1,1 @@
+"""What publish does, one verb a file."""

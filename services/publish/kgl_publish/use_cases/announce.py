@@ -1,0 +1,40 @@
+"""What happens in a workspace goes to its live log, its feed, and the endpoints that asked for it."""
+
+from uuid import UUID
+
+from kgl_contracts.content import ItemDrafted, ItemPublished
+from kgl_contracts.event import EventData
+from kgl_contracts.operations import ReceiptProgressed
+from kgl_publish.db import deliveries, feeds
+from kgl_publish.domain.webhooks import frozen_body
+from kgl_publish.jobs.declared import Deliver
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.subscription import Event
+from kgl_servicekit.ids import derived_id
+
+
+async def announce(tx: Transaction, event: Event[EventData]) -> None:
+    """Log a public event, show it in the feed if it is a published item, and start its deliveries."""
+    envelope, data = event.envelope, event.data.model_dump(mode="json")
+    await feeds.append_live(tx, tx.workspace, envelope.id, envelope.type, data, envelope.time)
+    if isinstance(event.data, ItemPublished):
+        await feeds.put_item(tx, event.data)
+    if isinstance(event.data, ItemDrafted):
+        await tx.report("publish.live", "done")
+    for endpoint in await deliveries.endpoints_for(tx, envelope.type):
+        delivery = derived_id("delivery", endpoint, envelope.id)
+        body = frozen_body(envelope.type, envelope.time, data)
+        if await deliveries.add_delivery(tx, delivery, endpoint, envelope.id, envelope.type, body):
+            await tx.start_job(Deliver(delivery_id=delivery, number=1), key=f"{delivery}/1")
+
+
+async def announce_progress(tx: Transaction, event_id: UUID, progress: ReceiptProgressed) -> None:
+    """Log what moved in the receipts of each workspace."""
+    for workspace in sorted({entry.workspace_id for entry in progress.entries}):
+        entries = [
+            entry.model_dump(mode="json", exclude={"workspace_id"})
+            for entry in progress.entries
+            if entry.workspace_id == workspace
+        ]
+        at = progress.entries[0].at
+        await feeds.append_live(tx, workspace, event_id, progress.event_type, {"entries": entries}, at)
