@@ -1,0 +1,60 @@
+# `make` alone prints the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := libs/contracts libs/servicekit libs/client services/auth services/ingest services/graph \
+            services/content services/publish modules/reader cli
+EDITABLE := $(foreach package,$(PACKAGES),-e $(package))
+SOURCES := $(foreach package,$(PACKAGES),$(package)/pyproject.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo dev test check lock contracts format clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/runtime ## run the main job, end to end, on real documents (3 minutes at most)
+	@$(BIN)/kgl demo
+
+dev: $(VENV)/runtime ## keep the system running on http://localhost:8080
+	@$(BIN)/kgl dev
+
+test: $(VENV)/development ## all tests (6 minutes on 2 cores, no Docker)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+check: $(VENV)/development ## format, lint, types, layers, drift of schemas, migrations and locks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/kgl_*)) tools tests
+	$(BIN)/lint-imports
+	$(BIN)/python tools/contracts.py --check
+	$(BIN)/python tools/migrations.py
+	$(BIN)/python tools/locks.py
+
+contracts: $(VENV)/development ## write the JSON Schemas and asyncapi.yaml anew
+	$(BIN)/python tools/contracts.py
+
+format: $(VENV)/development ## format the code
+	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lock: ## compile the locks anew from requirements/*.in (needs uv)
+	@tools/compile-locks
+
+clean: ## remove the environment and what tests and builds left (not your data in .kgl)
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	@python=$$(tools/find-python) && "$$python" -m venv $(VENV)
+
+$(VENV)/runtime: requirements/runtime.txt $(SOURCES) | $(VENV)/bin/python
+	@echo "installing (once) from requirements/runtime.txt ..."
+	@$(PIP) install --require-hashes --no-deps -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+$(VENV)/development: requirements/dev.txt $(SOURCES) | $(VENV)/bin/python
+	@echo "installing (once) from requirements/dev.txt ..."
+	@$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@ $(VENV)/runtime

@@ -1,0 +1,1 @@
+"""The kgl command: dev, demo, webhooks."""

