@@ -116,8 +116,8 @@ async def log_attempt(tx: Transaction, delivery: UUID, attempt: Attempt, state: 
         attempt.detail,
     )
     await tx.execute(
-        """update delivery set state = $3, attempts = $4, status = $5, error = $6, next_at = $7,
-                  ended_at = case when $3 = 'pending' then null else now() end
+        """update delivery set state = $3::varchar, attempts = $4, status = $5, error = $6, next_at = $7,
+                  ended_at = case when $3::varchar = 'pending' then null else now() end
            where workspace_id = $1 and id = $2""",
         tx.workspace,
         delivery,
