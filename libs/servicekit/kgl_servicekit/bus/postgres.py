@@ -20,12 +20,11 @@ from loguru import logger
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus import postgres_schema as sql
 from kgl_servicekit.bus.port import Ack, OnAssigned, PartitionBatch, Record, SendFailed, StoredRecord
-from kgl_servicekit.database.connection import Connection
+from kgl_servicekit.database.connection import LOST, Connection
 from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.waiting import wait_until_set
 
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError, TimeoutError)
 _RETENTION = 7 * 86400.0
 
 
@@ -356,5 +355,5 @@ async def _prepare(connection: Connection) -> None:
 async def _unavailable() -> AsyncIterator[None]:
     try:
         yield
-    except _LOST as lost:
+    except LOST as lost:
         raise Unavailable(f"The bus cannot be reached: {type(lost).__name__}.", retry_after=1) from lost

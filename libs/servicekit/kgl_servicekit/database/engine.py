@@ -11,7 +11,7 @@ import orjson
 from loguru import logger
 
 from kgl_servicekit.database.cause import Cause
-from kgl_servicekit.database.connection import Connection
+from kgl_servicekit.database.connection import LOST, Connection
 from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
@@ -25,18 +25,6 @@ UseCase = Callable[[Transaction, C], Awaitable[R]]
 TRIES = 3
 
 _REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    ConnectionError,
-    TimeoutError,
-    OSError,
-)
 
 
 class OutcomeUnknown(Unavailable, code="outcome_unknown", status=503):

@@ -66,7 +66,7 @@ class Signals:
         while True:
             try:
                 await self._connected()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as lost:
+            except Exception as lost:  # asyncpg's internal errors, too: without signals everything would be slow
                 logger.bind(error=type(lost).__name__).debug("signals.connection_lost")
                 await asyncio.sleep(_RECONNECT)
 

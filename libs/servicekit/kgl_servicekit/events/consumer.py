@@ -12,7 +12,8 @@ from uuid import UUID
 from loguru import logger
 
 from kgl_servicekit.bus.port import Bus, Consumer, PartitionBatch
-from kgl_servicekit.database.engine import LOST, Database
+from kgl_servicekit.database.connection import LOST
+from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.delivery import Delivery, decode

@@ -8,7 +8,8 @@ from uuid import UUID
 import asyncpg
 from loguru import logger
 
-from kgl_servicekit.database.engine import LOST, Database
+from kgl_servicekit.database.connection import LOST
+from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.delivery import decode

@@ -13,7 +13,8 @@ from loguru import logger
 
 from kgl_contracts.operations import StageState
 from kgl_servicekit.database.cause import Cause
-from kgl_servicekit.database.engine import LOST, Database
+from kgl_servicekit.database.connection import LOST
+from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.signals import JOBS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import JobFailed, Unavailable
@@ -132,6 +133,11 @@ class JobRunner:
             await asyncio.gather(*self._running, return_exceptions=True)
             with contextlib.suppress(Unavailable):
                 await self._database.run((), queue.give_back, self._worker)
+
+    async def work_off(self) -> None:
+        """Do all jobs that are ready now, and those that they lead to; for tests and single runs."""
+        while await self._claim_all():
+            await asyncio.gather(*self._running)
 
     async def _patiently(self, act: Callable[..., Awaitable[int]], *args: object) -> int:
         try:

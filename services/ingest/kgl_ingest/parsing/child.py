@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -66,8 +65,7 @@ def _only_writer_of_stdout() -> BinaryIO:
 def _answer(parse: Parse, job: dict[str, Any], content: bytes) -> tuple[bytes, bytes, bytes]:
     media_type = MediaType(job["media_type"])
     try:
-        parsed = parse(content, media_type, job["charset"])
-        return _parsed(replace(parsed, title=job["title"] or parsed.title), job)
+        return _parsed(parse(content, media_type, job["charset"]).named(job["title"]), job)
     except ParseFailed as failed:
         return _failed(failed.code, failed.sentence)
     except MemoryError:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from kgl_ingest.domain.charsets import decode
@@ -47,6 +47,10 @@ class ParsedText:
         named = _one_line(title or "") or _one_line(text.lstrip().partition("\n")[0])
         tag = (language or "").strip()
         return cls(named, text, tag if _LANGUAGE_TAG.fullmatch(tag) else None)
+
+    def named(self, title: str | None) -> Self:
+        """The same text under another title; a blank one changes nothing."""
+        return replace(self, title=_one_line(title or "") or self.title)
 
 
 def clean(raw: str) -> str:

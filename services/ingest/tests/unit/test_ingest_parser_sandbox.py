@@ -108,6 +108,16 @@ async def test_the_declared_charset_reaches_the_parser() -> None:
         assert parsed.text.decode() == "Grüße"
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"), [("Given\r\n title", "Given title"), ("x" * 500, "x" * 199 + "…"), (" ", "Own"), (None, "Own")]
+)
+async def test_a_given_title_replaces_the_document_s_own(given: str | None, shown: str) -> None:
+    async with sandbox(children=1) as parsers:
+        parsed = await parsers.parse(b"# Own\n\ntext", MediaType.MARKDOWN, DOCUMENT, 1, title=given)
+    assert parsed.title == shown
+    assert orjson.loads(parsed.chunks.splitlines()[0])["title"] == shown
+
+
 async def test_what_the_parser_finds_wrong_is_told_and_the_child_goes_on() -> None:
     async with hostile() as parsers:
         pid = await tell(parsers, "say_pid")
