@@ -97,9 +97,13 @@ class Home:
         kept = _read(self.path / "port")
         if kept is not None and _is_free(kept):
             return kept, False
-        port = 8080 if kept != 8080 and _is_free(8080) else _free_port()
-        _write(self.path / "port", port)
+        port = 8080 if kept != 8080 and _is_free(8080) else free_port()
+        self.keep_port(port)
         return port, kept is not None
+
+    def keep_port(self, port: int) -> None:
+        """Use this port from now on."""
+        _write(self.path / "port", port)
 
     def passwords(self, names: list[str]) -> dict[str, str]:
         """A password for each name, made once."""
@@ -160,7 +164,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kgl_cli.home import Credentials, Home
+from kgl_cli.home import Credentials, Home, free_port
 from kgl_cli.postgres import stop_server
 
 _READY_SECONDS = 60.0
@@ -62,7 +62,9 @@ def dev_system(**environment: str) -> Iterator[DevSystem]:
     """A system that is not started yet; whatever it leaves behind is removed in the end."""
     folder = Path(tempfile.mkdtemp(prefix="kgl-e2e-"))
     folder.chmod(0o755)
-    system = DevSystem(Home(folder), environment)
+    home = Home(folder)
+    home.keep_port(free_port())  # 8080 would be fought for by tests that run side by side
+    system = DevSystem(home, environment)
     try:
         yield system
     finally:
