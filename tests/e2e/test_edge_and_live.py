@@ -1,7 +1,9 @@
 """The edge of a running system, and live updates over it."""
 
 import json
+import re
 from collections.abc import Iterator
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -78,6 +80,25 @@ def test_inner_paths_are_not_reachable_and_unknown_ones_are_said(http: httpx.Cli
         assert (answer.status_code, answer.json()["code"]) == (404, "route_unknown")
     assert "/graph/v1" in http.get("/").json()["apis"]
     assert http.get("/graph/v1/openapi.json").json()["openapi"].startswith("3.1")
+
+
+def test_no_route_answers_somebody_from_another_workspace(http: httpx.Client, credentials: Credentials) -> None:
+    """Every operation of every service, with a key that is bound to one workspace and names another."""
+    name = uuid4().hex[:8]
+    account = {"email": f"{name}@example.com", "password": f"long enough {name}", "name": "Other"}
+    other = httpx.post(f"{credentials.url}/auth/v1/register", json=account).json()["workspace"]["id"]
+    called = 0
+    for service in ("auth", "ingest", "graph", "content", "publish"):
+        for path, operations in http.get(f"/{service}/v1/openapi.json").json()["paths"].items():
+            for method, operation in operations.items():
+                if not operation.get("security", True) or "x-kgl-permission" not in operation:
+                    continue
+                url = re.sub(r"\{[^}]*\}", lambda match: "1" if match[0] == "{version}" else str(uuid4()), path)
+                answer = http.request(method, url, headers={"Kgl-Workspace": other})
+                assert answer.status_code == 403, (method, path, answer.text)
+                assert answer.json()["code"] == "workspace_mismatch"
+                called += 1
+    assert called > 35
 
 
 def test_a_delete_takes_everything_along_and_its_receipt_ends(http: httpx.Client) -> None:

@@ -70,6 +70,7 @@ def test_nothing_is_lost_doubled_or_stuck_when_the_system_is_killed_at_random() 
     dice = random.Random(SEED)
     with dev_system() as system:
         credentials = system.start()
+        subscribe_to_drafts(credentials)
         uploader = Uploader(credentials)
         uploader.start()
         for _ in range(KILLS):
@@ -90,6 +91,16 @@ def test_nothing_is_lost_doubled_or_stuck_when_the_system_is_killed_at_random() 
             count_all(http, uploader.receipts)
         asyncio.run(look_into_the_databases(system))
         assert system.stop() == 0
+
+
+def subscribe_to_drafts(credentials: Credentials) -> None:
+    """An endpoint where nobody listens: its deliveries are made, and wait."""
+    answer = httpx.post(
+        f"{credentials.url}/publish/v1/endpoints",
+        json={"url": "http://127.0.0.1:8099/webhooks", "event_types": ["content.item.drafted.v1"]},
+        headers={"Authorization": f"Bearer {credentials.api_key}"},
+    )
+    assert answer.status_code == 201, answer.text
 
 
 def wait_for_all(http: httpx.Client, receipts: dict[int, dict[str, Any]]) -> None:
@@ -175,5 +186,9 @@ CHECKS = {
         "drafts that were rewritten": "select count(*) from item where version <> 1",
     },
     "kgl_publish": COMMON
-    | {"live events twice": "select count(*) from (select event_id from live_event group by 1 having count(*) > 1) d"},
+    | {
+        "live events twice": "select count(*) from (select event_id from live_event group by 1 having count(*) > 1) d",
+        "deliveries missing or doubled": f"select count(distinct event_id) - {DOCUMENTS} from delivery",
+        "delivery ids doubled": "select count(*) - count(distinct webhook_id) from delivery",
+    },
 }
