@@ -10,6 +10,8 @@ from kgl_contracts.ai import Extraction, Summary
 from kgl_reader.rules.extract import extract, summarise
 from kgl_reader.rules.gazetteer import Gazetteer
 
+_MOST_KEPT = 64
+
 
 def reader(api: Api, *, at_once: int = 2) -> Module:
     """The built-in module: entities and relations by gazetteer, patterns and key phrases; extractive summaries."""
@@ -18,7 +20,8 @@ def reader(api: Api, *, at_once: int = 2) -> Module:
 
     @module.extract
     async def read(document: DocumentText) -> Extraction:
-        gazetteer = gazetteers.of(document.workspace_id, await document.known_entities())
+        known = await document.known_entities()
+        gazetteer = await asyncio.to_thread(gazetteers.of, document.workspace_id, known)
         return await asyncio.to_thread(extract, document.chunks, gazetteer)
 
     @module.summarise
@@ -32,7 +35,7 @@ def reader(api: Api, *, at_once: int = 2) -> Module:
 
 
 class _Gazetteers:
-    """Automata by workspace, built again only when the known entities have changed."""
+    """Gazetteers of the workspaces that were read last, built again only when the known entities have changed."""
 
     def __init__(self) -> None:
         self._built: dict[UUID, tuple[tuple[KnownEntity, ...], Gazetteer]] = {}
@@ -41,5 +44,8 @@ class _Gazetteers:
         found = self._built.get(workspace)
         if found is None or found[0] is not known:
             found = (known, Gazetteer(known))
+            self._built.pop(workspace, None)
             self._built[workspace] = found
+            if len(self._built) > _MOST_KEPT:
+                self._built.pop(next(iter(self._built)), None)
         return found[1]

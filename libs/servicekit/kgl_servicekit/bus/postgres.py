@@ -5,8 +5,6 @@ before its slowest group; of a compacted topic the last record of each key is ke
 """
 
 import asyncio
-import contextlib
-import time
 import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -19,11 +17,11 @@ from loguru import logger
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus import postgres_schema as sql
-from kgl_servicekit.bus.port import Ack, OnAssigned, PartitionBatch, Record, SendFailed, StoredRecord
+from kgl_servicekit.bus.port import Ack, OnAssigned, Record, SendFailed
+from kgl_servicekit.bus.postgres_group import PostgresConsumer
 from kgl_servicekit.database.connection import LOST, Connection
 from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.errors import Unavailable
-from kgl_servicekit.waiting import wait_until_set
 
 _RETENTION = 7 * 86400.0
 
@@ -40,10 +38,6 @@ async def migrate_bus(owner_url: str, service_role: str) -> None:
             )
     finally:
         await connection.close()
-
-
-def _channel(topic: str) -> str:
-    return f"kgl_log.{topic}"
 
 
 class PostgresBus:
@@ -134,7 +128,7 @@ class PostgresBus:
     def producer(self) -> "PostgresProducer":
         return PostgresProducer(self)
 
-    def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> "PostgresConsumer":
+    def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> PostgresConsumer:
         return PostgresConsumer(self, topic, group, on_assigned)
 
     async def incarnation(self, topic: str) -> str:
@@ -199,7 +193,7 @@ class PostgresProducer:
         except Unavailable as out:
             raise SendFailed(str(out)) from out
         for topic in {record.topic for record in records}:
-            self._bus.signals.notify(_channel(topic))
+            self._bus.signals.notify(sql.channel(topic))
         return _in_order(records, partitions, rows)
 
 
@@ -213,136 +207,6 @@ def _in_order(records: Sequence[Record], partitions: Sequence[int], rows: Sequen
         Ack(record.topic, partition, next(following[record.topic, partition]))
         for record, partition in zip(records, partitions, strict=True)
     ]
-
-
-class PostgresConsumer:
-    """One member of a group; its partitions are leased, and given up in good order by `stop`."""
-
-    def __init__(self, bus: PostgresBus, topic: str, group: str, on_assigned: OnAssigned) -> None:
-        self._bus = bus
-        self._topic = topic
-        self._group = group
-        self._member = bus.member_name()
-        self._on_assigned = on_assigned
-        self._next: dict[int, int] = {}
-        self._paused: set[int] = set()
-        self._renew_at = 0.0
-        self._lost_at = 0.0
-        self._woken = bus.signals.subscribe(_channel(topic))
-
-    async def start(self) -> None:
-        async with self._bus.connection() as connection:
-            await connection.execute(
-                """insert into log_group (topic, grp, partition)
-                   select topic, $2, partition from log_partition where topic = $1 on conflict do nothing""",
-                self._topic,
-                self._group,
-            )
-        await self._renew()
-
-    async def stop(self) -> None:
-        self._bus.signals.unsubscribe(_channel(self._topic), self._woken)
-        self._next.clear()
-        with contextlib.suppress(Unavailable):
-            async with self._bus.connection() as connection:
-                await connection.execute(
-                    "delete from log_member where topic = $1 and grp = $2 and member = $3",
-                    self._topic,
-                    self._group,
-                    self._member,
-                )
-                await connection.execute(
-                    "update log_group set owner = null where topic = $1 and grp = $2 and owner = $3",
-                    self._topic,
-                    self._group,
-                    self._member,
-                )
-
-    def assignment(self) -> frozenset[int]:
-        return frozenset(self._next)
-
-    async def seek(self, partition: int, offset: int) -> None:
-        if partition in self._next:
-            self._next[partition] = offset
-
-    def pause(self, partition: int) -> None:
-        self._paused.add(partition)
-
-    def resume(self, partition: int) -> None:
-        self._paused.discard(partition)
-
-    async def commit(self, partition: int, offset: int) -> None:
-        async with self._bus.connection() as connection:
-            await connection.execute(
-                """update log_group set position = $4
-                   where topic = $1 and grp = $2 and partition = $3 and owner = $5""",
-                self._topic,
-                self._group,
-                partition,
-                offset,
-                self._member,
-            )
-
-    async def poll(self, max_records: int, timeout: float) -> list[PartitionBatch]:
-        until = time.monotonic() + timeout
-        while True:
-            if time.monotonic() >= self._renew_at:
-                await self._renew()
-            self._woken.clear()
-            found = await self._read(max_records)
-            left = until - time.monotonic()
-            if found or left <= 0:
-                return found
-            await wait_until_set(self._woken, min(left, self._bus.lease / 3))
-
-    async def _read(self, limit: int) -> list[PartitionBatch]:
-        wanted = sorted(self._next.keys() - self._paused)
-        if not wanted or time.monotonic() > self._lost_at:
-            return []
-        async with self._bus.connection() as connection:
-            rows = await connection.fetch(
-                sql.READ, self._topic, wanted, [self._next[partition] for partition in wanted], limit
-            )
-        batches: dict[int, list[StoredRecord]] = {}
-        for row in rows:
-            record = StoredRecord(
-                topic=self._topic,
-                key=row["key"],
-                headers=row["headers"],
-                value=row["value"],
-                partition=row["partition"],
-                offset=row["offset"],
-            )
-            batches.setdefault(record.partition, []).append(record)
-        for partition, records in batches.items():
-            self._next[partition] = records[-1].offset + 1
-        return [PartitionBatch(self._topic, partition, records) for partition, records in batches.items()]
-
-    async def _renew(self) -> None:
-        """Stay a member, take the share that is ours, and give up what is not."""
-        asked = time.monotonic()
-        async with self._bus.connection() as connection, connection.transaction():
-            await connection.execute("select 1 from log_topic where topic = $1 for update", self._topic)
-            await connection.execute(sql.JOIN, self._topic, self._group, self._member, self._bus.lease)
-            await connection.execute(
-                "delete from log_member where topic = $1 and grp = $2 and expires_at < clock_timestamp()",
-                self._topic,
-                self._group,
-            )
-            await connection.execute(sql.SHARE, self._topic, self._group, self._member)
-            rows = await connection.fetch(
-                "select partition from log_group where topic = $1 and grp = $2 and owner = $3",
-                self._topic,
-                self._group,
-                self._member,
-            )
-        owned = {row["partition"] for row in rows}
-        for lost in self._next.keys() - owned:
-            del self._next[lost]
-        gained = frozenset(owned - self._next.keys())
-        if gained:
-            self._next.update(await self._on_assigned(gained))
-        self._renew_at, self._lost_at = asked + self._bus.lease / 3, asked + self._bus.lease
 
 
 async def _prepare(connection: Connection) -> None:

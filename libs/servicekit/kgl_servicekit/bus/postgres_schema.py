@@ -127,3 +127,8 @@ where t.topic = r.topic and not t.compacted and r.at < now() - $1 * interval '1 
   and r."offset" < coalesce((select min(g.position) from log_group g
                              where g.topic = r.topic and g.partition = r.partition), r."offset" + 1)
 """
+
+
+def channel(topic: str) -> str:
+    """The channel of LISTEN that tells of new records in a topic."""
+    return f"kgl_log.{topic}"

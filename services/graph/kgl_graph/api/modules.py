@@ -140,7 +140,7 @@ _ANSWERS = [RequestNotFound, LeaseLost]
 @router.post("/jobs/{request_id}:heartbeat", status_code=204, permission="modules:work", problems=_ANSWERS)
 async def heartbeat(request_id: UUID, body: HeartbeatBody, caller: Caller, run: Run) -> None:
     """Keep a lease while the work goes on."""
-    held = Held(id=request_id, token=body.token, module=_module(caller, None))
+    held = Held(id=request_id, token=body.token, module=caller.module)
     await run(extend_lease, (held, body.lease_seconds))
 
 
@@ -156,7 +156,7 @@ async def complete(request_id: UUID, body: CompleteBody, caller: Caller, run: Ru
     result = body.extraction if body.summary is None else body.summary
     if result is None or (body.extraction is not None and body.summary is not None):
         raise ResultMismatch(errors=[])
-    held = Held(id=request_id, token=body.token, module=_module(caller, None))
+    held = Held(id=request_id, token=body.token, module=caller.module)
     await run.read(check_result, (held, result))
     content = result.model_dump_json().encode()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -169,8 +169,9 @@ async def complete(request_id: UUID, body: CompleteBody, caller: Caller, run: Ru
 @router.post("/jobs/{request_id}:fail", status_code=204, permission="modules:work", problems=_ANSWERS)
 async def fail(request_id: UUID, body: FailBody, caller: Caller, run: Run) -> None:
     """Say that there is no result; with `retry` somebody may try again."""
-    module = _module(caller, None)
-    await run(fail_request, Fail(id=request_id, token=body.token, module=module, code=body.code, retry=body.retry))
+    await run(
+        fail_request, Fail(id=request_id, token=body.token, module=caller.module, code=body.code, retry=body.retry)
+    )
 
 
 @router.get("/gazetteer", permission="modules:work")

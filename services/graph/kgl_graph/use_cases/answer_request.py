@@ -64,11 +64,11 @@ class LeaseRequests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A request as its holder names it."""
+    """A request as its holder names it. A key that speaks for no module may answer for any (`module` is None)."""
 
     id: UUID
     token: int
-    module: str
+    module: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ async def sweep(tx: Transaction, _: None) -> int:
 
 async def _held(tx: Transaction, held: Held, *, done_too: bool = False) -> asyncpg.Record:
     row = await requests.lock(tx, held.id)
-    if row is None or row["module"] != held.module:
+    if row is None or held.module not in {None, row["module"]}:
         raise RequestNotFound
     states = {"leased", "done"} if done_too else {"leased"}
     if row["state"] not in states or row["token"] != held.token:

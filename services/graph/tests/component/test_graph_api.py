@@ -185,6 +185,20 @@ async def test_a_key_of_another_module_or_workspace_gets_nothing(graph: GraphKit
     assert (answer.status_code, answer.json()["code"]) == (404, "request_not_found")
 
 
+async def test_a_key_that_speaks_for_no_module_may_work_for_one_that_it_names(graph: GraphKit) -> None:
+    document = await graph.index(["text"])
+    await graph.rows("update ai_request set module = 'tagger' where document_id = $1 returning id", document)
+    body = {"module": "tagger", "capabilities": ["extract"]}
+    (job,) = (await graph.client.post("/modules/v1/jobs:lease", json=body, headers=graph.headers)).json()["jobs"]
+    done = {"token": job["token"], "extraction": {}}
+    answer = await graph.client.post(f"/modules/v1/jobs/{job['id']}:complete", json=done, headers=graph.headers)
+    assert answer.status_code == 204
+    tagger = graph.authority.api_key(graph.workspace, module="tagger")
+    named = {"module": "reader", "capabilities": ["extract"]}
+    refused = await graph.client.post("/modules/v1/jobs:lease", json=named, headers=tagger)
+    assert (refused.status_code, refused.json()["code"]) == (403, "module_mismatch")
+
+
 async def test_the_gazetteer_lists_what_the_graph_knows(graph: GraphKit) -> None:
     await put(graph, triple("b", "a"))
     answer = await graph.client.get("/modules/v1/gazetteer", headers=graph.headers)
