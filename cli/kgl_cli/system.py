@@ -38,6 +38,10 @@ _BUILDERS: dict[str, tuple[Callable[..., Service], type[Any], tuple[str, ...]]] 
 }
 
 
+class WorkerEnded(Exception):
+    """A worker that should run for ever has ended."""
+
+
 @asynccontextmanager
 async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
     """A whole system on http://localhost:<port>, ready when this yields; Postgres is stopped in the end."""
@@ -115,10 +119,12 @@ async def _working(services: Sequence[Service], bus: PostgresBus, credentials: C
     loops = [service.work() for service in services]
     tasks = [asyncio.create_task(loop) for loop in (*loops, bus.maintain(), run_reader(credentials))]
     main = asyncio.current_task()
+    failures: list[BaseException | None] = []
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and main is not None:
             logger.opt(exception=task.exception()).error("worker.ended")
+            failures.append(task.exception())
             main.cancel()
 
     for task in tasks:
@@ -130,3 +136,5 @@ async def _working(services: Sequence[Service], bus: PostgresBus, credentials: C
             task.remove_done_callback(ended)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if failures:
+            raise WorkerEnded("a worker ended, so the system did; its error is in the log") from failures[0]

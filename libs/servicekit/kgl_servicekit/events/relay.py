@@ -135,6 +135,8 @@ class Relay:
             return False
         rows, at = await self._database.run((), _read, (list(self._lease.shards), self._batch))
         RELAY_PENDING.labels(self._database.service).set(len(rows))
+        if time.monotonic() > self._lease.until:
+            return True  # the shards may be another relay's by now: ask for them again before anything is sent
         if rows:
             await self._send(rows)
         complete = len(rows) < self._batch
@@ -153,8 +155,6 @@ class Relay:
         self._lease = _Lease(shards, asked + self._lease_seconds)
 
     async def _send(self, rows: Sequence[asyncpg.Record]) -> None:
-        if time.monotonic() > self._lease.until:
-            return
         producer = await self._open_producer()
         try:
             acked = len(await producer.send([self._record(row) for row in rows]))

@@ -164,7 +164,7 @@ async def test_a_failing_event_holds_its_key_alone_and_is_tried_until_it_works(
     async with running(runner.run, redriver.run):
         await eventually(lambda: _equals(consumed(database, well), 3))
         await eventually(lambda: _equals(consumed(database, ill), 1))
-        waiting = await eventually(lambda: held(database))
+        waiting = await eventually(lambda: _two(database))
         assert [(row["sequence"], row["reason"]) for row in waiting] == [(2, "failed"), (3, "behind")]
         handler.fail = set()
         await eventually(lambda: _equals(consumed(database, ill), 3))
