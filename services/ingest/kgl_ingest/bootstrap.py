@@ -30,7 +30,10 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
     @asynccontextmanager
     async def stores() -> AsyncIterator[None]:
         await objects.start()
-        yield
+        try:
+            yield
+        finally:
+            await parsers.close()  # only workers parse, and they end before or without the API
 
     return Service(
         name="ingest",

@@ -58,4 +58,3 @@ async def ingest_kit(postgres: PostgresForTests, folder: Path) -> AsyncIterator[
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
             yield Ingest(service, client, authority, workspace, authority.user(workspace))
-        await service.outside.parsers.close()

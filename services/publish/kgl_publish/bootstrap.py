@@ -1,6 +1,8 @@
 """The composition root of publish: the only place that builds its clients."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from loguru import logger
@@ -28,6 +30,13 @@ def build(settings: PublishSettings, bus: Bus) -> Service:
     database = Database(settings.database_url.get_secret_value(), service="publish", pool_size=settings.pool_size)
     egress = Egress(allow=settings.egress_allow, timeout=settings.delivery_timeout)
 
+    @asynccontextmanager
+    async def clients() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await egress.close()  # only workers send, and they end before or without the API
+
     async def trim_live() -> None:
         while True:
             try:
@@ -46,6 +55,7 @@ def build(settings: PublishSettings, bus: Bus) -> Service:
         subscriptions=[*public_subscriptions, publish_operations],
         jobs=jobs,
         outside=Outside(egress=egress, delays=settings.delivery_delays),
+        resources=[clients],
         loops=[trim_live],
     )
 

@@ -122,7 +122,6 @@ async def publish_kit(postgres: PostgresForTests) -> AsyncIterator[PublishKit]:
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
             yield PublishKit(service, client, authority, receiver, workspace, authority.user(workspace))
-        await service.outside.egress.close()
 
 
 @asynccontextmanager
