@@ -9,7 +9,7 @@ EDITABLE := $(foreach package,$(PACKAGES),-e $(package))
 SOURCES := $(foreach package,$(PACKAGES),$(package)/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo dev test check lock contracts format clean
+.PHONY: help demo dev test test-all mutants bench check lock contracts format clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +23,19 @@ dev: $(VENV)/runtime ## keep the system running on http://localhost:8080
 test: $(VENV)/development ## all tests (6 minutes on 2 cores, no Docker)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
+test-all: $(VENV)/development ## all tests, and those that take long: killed at every failpoint, simulations
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q --run-slow
+
+mutants: $(VENV)/development ## seed bugs into the core, one at a time, and show that a test catches each
+	@$(BIN)/python tools/mutants.py
+
+bench: $(VENV)/development ## measure against the limits; writes build/bench.json
+	@$(BIN)/python -m benchmarks
+
 check: $(VENV)/development ## format, lint, types, layers, drift of schemas, migrations and locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/kgl_*)) tools tests
+	$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/kgl_*)) tools tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python tools/contracts.py --check
 	$(BIN)/python tools/migrations.py

@@ -42,6 +42,70 @@ begin
 end $$
 """
 
+# one partition a day by the time of the event: what is older than the oldest partition cannot be told from a
+# duplicate any more, and is held instead of executed
+_INBOX_PARTITIONS = """
+create function kgl_inbox_partitions(days_ahead int, days_kept int) returns int
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+    day date;
+    part record;
+    made int := 0;
+begin
+    if days_ahead not between 0 and 30 or days_kept not between 1 and 366 then
+        raise exception 'days_ahead must be 0 to 30 and days_kept 1 to 366';
+    end if;
+    perform pg_advisory_xact_lock(hashtext('kgl_inbox_partitions'));
+    for day in
+        select generate_series(current_date - days_kept, current_date + days_ahead, interval '1 day')::date
+    loop
+        if to_regclass(format('inbox_%s', to_char(day, 'YYYYMMDD'))) is null then
+            execute format('create table inbox_%s partition of inbox for values from (%L) to (%L)',
+                to_char(day, 'YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+            made := made + 1;
+        end if;
+    end loop;
+    for part in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'inbox'::regclass
+          and c.relname < format('inbox_%s', to_char(current_date - days_kept, 'YYYYMMDD'))
+    loop
+        execute format('drop table %I', part.relname);
+    end loop;
+    return made;
+end $$
+"""
+
+# idempotent: the first migration of a new database makes the core tables as they are today
+_SECOND = """
+alter table consumer_position
+    add column if not exists starts integer not null default 0,
+    add column if not exists started_at bigint,
+    add column if not exists in_flight bigint,
+    add column if not exists deaths integer not null default 0;
+create table if not exists relay_position (
+    topic text not null,
+    partition integer not null,
+    incarnation text not null,
+    "offset" bigint not null,
+    constraint pk_relay_position primary key (topic, partition)
+);
+create table if not exists inbox (
+    occurred_at timestamptz not null,
+    subscription text not null,
+    event_id uuid not null,
+    constraint pk_inbox primary key (occurred_at, subscription, event_id)
+) partition by range (occurred_at);
+create table if not exists correction (
+    subscription text not null,
+    event_id uuid not null,
+    value bytea not null,
+    actor text not null,
+    at timestamptz not null default now(),
+    constraint pk_correction primary key (subscription, event_id)
+)
+"""
+
 
 class Operations(Protocol):
     """What a migration uses of Alembic's `op`."""
@@ -59,6 +123,14 @@ def create_core(op: Operations) -> None:
     op.execute(_PARTITIONS)
     op.execute("select kgl_outbox_partitions(3, 7)")
     op.execute("alter table outbox_pending set (autovacuum_vacuum_scale_factor = 0.01)")
+
+
+def complete_core(op: Operations) -> None:
+    """The second migration of every service: what the whole core needs besides."""
+    for statement in _SECOND.split(";\n"):
+        op.execute(statement)
+    op.execute(_INBOX_PARTITIONS)
+    op.execute("select kgl_inbox_partitions(2, 7)")
 
 
 def protect(op: Operations, *tables: str) -> None:

@@ -39,10 +39,13 @@ CORE_TABLES = (
     "outbox_log",
     "outbox_pending",
     "relay_shard",
+    "relay_position",
     "consumer_position",
     "key_position",
+    "inbox",
     "held_key",
     "held_event",
+    "correction",
     "job",
     "idempotency_key",
     "identity_replica",
@@ -118,6 +121,14 @@ def _outbox(metadata: MetaData) -> None:
         _must("epoch", BigInteger, "0"),
         _time("expires_at", now=True),
     )
+    Table(
+        "relay_position",
+        metadata,
+        _key("topic"),
+        Column("partition", Integer, primary_key=True, autoincrement=False),
+        _must("incarnation"),
+        _must("offset", BigInteger),
+    )
 
 
 def _inbox(metadata: MetaData) -> None:
@@ -130,6 +141,10 @@ def _inbox(metadata: MetaData) -> None:
         Column("partition", Integer, primary_key=True, autoincrement=False),
         _must("next", BigInteger),
         _must("from_start", Boolean),
+        _must("starts", Integer, "0"),
+        _may("started_at", BigInteger),
+        _may("in_flight", BigInteger),
+        _must("deaths", Integer, "0"),
     )
     Table(
         "key_position",
@@ -140,6 +155,14 @@ def _inbox(metadata: MetaData) -> None:
         _key("source"),
         _must("epoch", BigInteger),
         _must("last", BigInteger),
+    )
+    Table(
+        "inbox",
+        metadata,
+        Column("occurred_at", DateTime(timezone=True), primary_key=True),
+        _key("subscription"),
+        _key("event_id", Uuid),
+        postgresql_partition_by="RANGE (occurred_at)",
     )
     Table("held_key", metadata, _key("subscription"), _key("topic"), _key("key"), _time("held_at", now=True))
     Table(
@@ -170,6 +193,15 @@ def _inbox(metadata: MetaData) -> None:
         Index("ix_held_event_queue", "subscription", "topic", "key", "epoch", "sequence", "id"),
         Index("uq_held_event_record", "subscription", "topic", "partition", "offset", unique=True),
         Index("ix_held_event_due", "next_at", postgresql_where=text("state <> 'dead'")),
+    )
+    Table(
+        "correction",
+        metadata,
+        _key("subscription"),
+        _key("event_id", Uuid),
+        _must("value", LargeBinary),
+        _must("actor"),
+        _time("at", now=True),
     )
 
 

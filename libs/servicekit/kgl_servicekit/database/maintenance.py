@@ -9,6 +9,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 
 OUTBOX_DAYS = 7
+INBOX_DAYS = 7
 _AHEAD = 3
 
 _DELETE = (
@@ -20,6 +21,7 @@ _DELETE = (
 async def tidy(tx: Transaction, days: int) -> None:
     """Make the partitions of the coming days, drop those older than `days`, delete what has expired."""
     await tx.fetchval("select kgl_outbox_partitions($1, $2)", _AHEAD, days)
+    await tx.fetchval("select kgl_inbox_partitions($1, $2)", _AHEAD, INBOX_DAYS)
     for statement in _DELETE:
         await tx.execute(statement)
 

@@ -58,7 +58,7 @@ def run_environment(metadata: MetaData) -> None:
 
 def _is_ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compared: Any) -> bool:
     """Partitions are made at run time, and are no models."""
-    return not (name is not None and kind in {"table", "index"} and name.startswith("outbox_log_"))
+    return not (name is not None and kind in {"table", "index"} and name.startswith(("outbox_log_", "inbox_")))
 
 
 def _config(migrations: Path, connection: Connection) -> Config:

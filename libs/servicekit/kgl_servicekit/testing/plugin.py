@@ -12,3 +12,17 @@ def postgres() -> Iterator[PostgresForTests]:
     """One real server for the whole run."""
     with temporary_postgres() as url:
         yield PostgresForTests(url)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--run-slow` takes the long tests in."""
+    parser.addoption("--run-slow", action="store_true", help="also run the tests that are marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests out, and say so."""
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="takes long; make test-all runs it"))

@@ -1,0 +1,35 @@
+"""`make bench`: every figure, as a table and as build/bench.json; exit status 1 if one does not hold.
+
+`python -m benchmarks hop http` measures these parts alone.
+"""
+
+import asyncio
+import importlib
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.harness import Result, report
+
+PARTS = ("hop",)
+OUTPUT = Path("build/bench.json")
+
+
+async def _measure(parts: list[str], console: Console) -> list[Result]:
+    results: list[Result] = []
+    for part in parts:
+        console.print(f"measuring {part} ...")
+        results += await importlib.import_module(f"benchmarks.{part}").measure()
+    return results
+
+
+def main() -> int:
+    """Measure and report."""
+    console = Console(width=160)
+    results = asyncio.run(_measure(sys.argv[1:] or list(PARTS), console))
+    return 0 if report(results, OUTPUT, console) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
