@@ -13,8 +13,8 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.delivery import decode
+from kgl_servicekit.events.handling import handle, report_stage
 from kgl_servicekit.events.holds import HeldState, due_keys, lock_head, postpone, release, retry_delay, stored_record
-from kgl_servicekit.events.settle import handle, report_stage
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.metrics import CONSUMED
 
@@ -90,7 +90,7 @@ class Redriver:
             await postpone(tx, head["id"], "dead" if dead else "retrying", delay, command.failed)
             await report_stage(tx, delivery, "failed" if dead else "retrying", "handler_failed", attempts)
             return "held"
-        outcome, refused = await handle(tx, self._subscription, delivery)
+        outcome, refused = await handle(tx, delivery)
         if refused is not None:
             await postpone(tx, head["id"], "dead", 0, refused.error or refused.reason)
             return outcome
