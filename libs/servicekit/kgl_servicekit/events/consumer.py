@@ -20,6 +20,7 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events import positions
+from kgl_servicekit.events.alone import HANDLERS
 from kgl_servicekit.events.breaker import Breaker, TooManyRefused
 from kgl_servicekit.events.delivery import Delivery, decode
 from kgl_servicekit.events.holds import HeldState, Hold, retry_delay
@@ -123,12 +124,8 @@ class SubscriptionRunner:
             await consumer.seek(batch.partition, self._next[batch.partition])
 
     async def _settle_all(self, consumer: Consumer, polled: Sequence[PartitionBatch]) -> None:
-        """Two partitions at a time, so that decoding one overlaps with the statements of the other.
-
-        One at a time where an event has to be alone in flight.
-        """
-        careful = any(batch.records[0].offset < self._alone_until.get(batch.partition, 0) for batch in polled)
-        lanes = asyncio.Semaphore(1 if careful else _LANES)
+        """Two partitions at a time, so that decoding one overlaps with the statements of the other."""
+        lanes = asyncio.Semaphore(_LANES)
 
         async def in_lane(batch: PartitionBatch) -> None:
             async with lanes:
@@ -144,9 +141,11 @@ class SubscriptionRunner:
         try:
             with self._seconds.time():
                 if deliveries[0].record.offset < self._alone_until.get(partition, 0):
-                    await self._settle_alone(partition, deliveries)
+                    async with HANDLERS.alone():
+                        await self._settle_alone(partition, deliveries)
                 else:
-                    await self._settle(partition, deliveries)
+                    async with HANDLERS.shared():
+                        await self._settle(partition, deliveries)
         except PositionMoved:
             stored = await self._database.run((), positions.load, self._at(frozenset({partition})))
             self._next.update(stored)

@@ -139,18 +139,34 @@ async def release(tx: Transaction, event_id: int) -> None:
     await tx.execute("delete from held_event where id = $1", event_id)
 
 
-async def postpone(
-    tx: Transaction, event_id: int, state: HeldState, delay: float, error: str, *, attempt: int = 1
-) -> None:
-    """Count a failed attempt, durably, and wait `delay` seconds or give up."""
+async def start_attempt(tx: Transaction, event_id: int, delay: float) -> int:
+    """Count an attempt before it is made, so that one which ends the process is counted too; the answer is its number.
+
+    If nothing more is heard of it, the next one is due after `delay` seconds.
+    """
+    attempts: int = await tx.fetchval(
+        """update held_event set attempts = attempts + 1, next_at = now() + $2 * interval '1 second', last_at = now()
+           where id = $1 returning attempts""",
+        event_id,
+        delay,
+    )
+    return attempts
+
+
+async def undo_attempt(tx: Transaction, event_id: int) -> None:
+    """The attempt met an outage: it does not count, and the next one is due at once."""
+    await tx.execute("update held_event set attempts = attempts - 1, next_at = now() where id = $1", event_id)
+
+
+async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: float, error: str) -> None:
+    """After a failed attempt: wait `delay` seconds, or give up."""
     await tx.execute(
-        """update held_event set attempts = attempts + $5, state = $2, next_at = now() + $3 * interval '1 second',
-                  error = $4, last_at = now() where id = $1""",
+        """update held_event set state = $2, next_at = now() + $3 * interval '1 second', error = $4, last_at = now()
+           where id = $1""",
         event_id,
         state,
         delay,
-        error,
-        attempt,
+        storable(error),
     )
 
 

@@ -37,18 +37,19 @@ class System:
     async def killed(self, *, feed: bool = True, **how: object) -> int:
         """Workers are killed as the plan says, while commands come in; the answer is how many died."""
         plan = self.plan.model_copy(update=how)
-        zygote = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "kgl_servicekit.testing.killed",
-            plan.model_dump_json(),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        dying = asyncio.ensure_future(zygote.communicate())
-        while not dying.done():
-            await self.accept()
-            await asyncio.wait({dying}, timeout=0.05)
-        return int((await dying)[0].split()[0])
+        command = [sys.executable, "-m", "kgl_servicekit.testing.killed", plan.model_dump_json()]
+        workers = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        dying = asyncio.ensure_future(workers.communicate())
+        try:
+            while not dying.done():
+                if feed and sum(self.accepted.values()) < EVENTS:
+                    await self.accept()
+                await asyncio.wait({dying}, timeout=0.05)
+            return int((await dying)[0].split()[0])
+        finally:
+            if workers.returncode is None:
+                workers.terminate()
+                await dying
 
     async def accept(self, *documents: UUID) -> None:
         """One command for each document."""
@@ -130,10 +131,12 @@ async def test_an_event_that_kills_its_workers_is_quarantined_and_all_others_hav
     killer = uuid7()
     await system.accept()
     await system.accept(killer, killer)
-    killed = asyncio.ensure_future(system.killed(feed=False, killer=killer, deaths=30, hurts=0, seconds=60))
-    rows = await eventually(lambda: _quarantined(system), within=50)
-    killed.cancel()
-    await asyncio.gather(killed, return_exceptions=True)
+    killed = asyncio.ensure_future(system.killed(feed=False, killer=killer, deaths=30, hurts=0, seconds=90))
+    try:
+        rows = await eventually(lambda: _quarantined(system), within=80)
+    finally:
+        killed.cancel()
+        await asyncio.gather(killed, return_exceptions=True)
     assert {(row["key"], row["reason"], row["state"]) for row in rows} == {(str(killer), "quarantined", "dead")}
     del system.accepted[killer]
     counts = await system.finish()
