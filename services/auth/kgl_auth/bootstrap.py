@@ -18,6 +18,7 @@ from kgl_auth.api import (
     registration,
     workspaces,
 )
+from kgl_auth.audit_verification import ChainWatch
 from kgl_auth.authority import LocalAuthority
 from kgl_auth.browser_sessions import BrowserSessions
 from kgl_auth.consumers.audit import auth_audit
@@ -69,7 +70,10 @@ def build(settings: AuthSettings, bus: Bus) -> Service:
         outside=outside,
         heartbeat=heartbeat,
         authority=LocalAuthority(database, TokenVerifier(key_ring, settings.issuer_url), settings.session_cookie),
-        loops=[lambda: _delete_expired_hourly(database)],
+        loops=[
+            lambda: _delete_expired_hourly(database),
+            ChainWatch(database, rest=settings.audit_check_seconds).run,
+        ],
     )
 
 

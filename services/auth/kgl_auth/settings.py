@@ -28,6 +28,7 @@ class AuthSettings(ServiceSettings):
     login_attempts_per_minute: int = Field(default=10, ge=1, description="failures per account and client address")
     login_attempts_per_address: int = Field(default=100, ge=1, description="failures per client address, in a minute")
     registrations_per_minute: int = Field(default=10, ge=1, description="per client address")
+    audit_check_seconds: int = Field(default=3600, ge=1, description="rest between two checks of all audit chains")
     argon2_passes: int = Field(default=HashCost().passes, ge=1)
     argon2_memory_kib: int = Field(default=HashCost().memory_kib, ge=8)
     argon2_lanes: int = Field(default=HashCost().lanes, ge=1)
