@@ -11,6 +11,7 @@ from uuid import UUID
 
 from kgl_contracts.identity import MembershipChanged
 from kgl_contracts.topics import IDENTITY
+from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.checked import WorkspaceChoice
 
@@ -62,6 +63,9 @@ class Replica(Protocol):
 
 class Runs(Protocol):
     """What is needed of the service's database."""
+
+    @property
+    def signals(self) -> Signals: ...
 
     async def run(
         self, workspaces: Sequence[UUID], use_case: Callable[[Transaction, C], Awaitable[R]], command: C
