@@ -133,7 +133,7 @@ class ReplicatedAuthority:
             raise SessionEnded
         workspace = _workspace(found, hint)
         if workspace is not None and named is None:
-            more = await self._replica.read([f"workspace:{workspace}", f"membership:{workspace}:{user}"])
+            more = await self._replica.read([f"membership:{workspace}:{user}"])
             found = Snapshot({**found.rows, **more.rows}, max(found.age, more.age))
         permissions, refusal = _permissions(found.rows.get(instance)), None
         if workspace is not None:
@@ -161,10 +161,7 @@ class ReplicatedAuthority:
             workspace = named  # a module of the whole installation works in any workspace that it names
         if named is not None and named != workspace:
             raise WorkspaceMismatch
-        place, is_over = found, False
-        if workspace != INSTANCE_WORKSPACE:
-            place = await self._replica.read([f"workspace:{workspace}"])
-            is_over = _is_over(_known(place, f"workspace:{workspace}"))
+        is_over = workspace != INSTANCE_WORKSPACE and _is_over(_known(found, f"workspace:{workspace}"))
         checked = Checked(
             principal=f"key:{credential.id}",
             workspace_id=workspace,
@@ -172,7 +169,7 @@ class ReplicatedAuthority:
             module=row["module"],
             expires_at=_expiry(row),
         )
-        return _Local(checked, max(found.age, place.age), KeyInvalid if is_over else None)
+        return _Local(checked, found.age, KeyInvalid if is_over else None)
 
 
 def _is_valid(row: Row, credential: ApiKey) -> bool:

@@ -193,6 +193,12 @@ async def test_a_held_key_is_worth_nothing_until_it_is_settled(database: Databas
         rows = (await DatabaseReplica(database).read([key, "key:never-seen"])).rows
         assert rows == {key: UNREADABLE, "key:never-seen": UNREADABLE}
         await owner.execute("delete from held_key")
+        await apply(database, workspace_of(f"w{workspace.hex}", workspace))
+        place = f"workspace:{workspace}"
+        assert (await DatabaseReplica(database).read([key])).rows[place]["deleted"] is False
+        await owner.execute("insert into held_key values ('counter.identity', 'kgl.identity', $1)", place)
+        assert (await DatabaseReplica(database).read([key])).rows[place] == UNREADABLE
+        await owner.execute("delete from held_key")
     finally:
         await owner.close()
     assert (await DatabaseReplica(database).read([key])).rows[key]["permissions"] == ["documents:read"]
