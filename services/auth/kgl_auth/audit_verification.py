@@ -48,7 +48,11 @@ async def verify_chain(read: Reads, scope: str, kept: ChainHead | None = None, p
         return _found(scope, Verified(0, head, Broken(least, "it stands before the first record")))
     last = ChainHead()
     while last.number < greatest:
-        page = await read(page_of_chain, (scope, last.number, min(PAGE, greatest - last.number)))
+        try:
+            page = await read(page_of_chain, (scope, last.number, min(PAGE, greatest - last.number)))
+        except ValueError:
+            broken = Broken(last.number + 1, "this record, or one in the page behind it, is no JSON that can be read")
+            return _found(scope, Verified(last.number, head, broken))
         walked = follow(page, last, kept)
         if isinstance(walked, Broken):
             return _found(scope, Verified(walked.number - 1, head, walked))

@@ -71,7 +71,12 @@ class ShortCache(Generic[V]):
         self._kept.pop(key, None)
         if seconds > 0:
             self._kept[key] = _Kept(value, begun + seconds)
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-        self._meter.holds(len(self._kept))
+        self._make_room()
         return value
+
+    def _make_room(self) -> None:
+        """Drop the oldest answers while they are over, or too many; so what nobody asks for again is not kept."""
+        now = self._clock()
+        while self._kept and (len(self._kept) > self._size or next(iter(self._kept.values())).until <= now):
+            self._kept.popitem(last=False)
+        self._meter.holds(len(self._kept))

@@ -57,6 +57,15 @@ async def test_the_oldest_answers_make_room() -> None:
     assert await cache.get(b"a", maker) == 4
 
 
+async def test_answers_that_are_over_do_not_wait_for_the_cache_to_be_full() -> None:
+    clock, maker = Clock(), Maker()
+    cache: ShortCache[int] = ShortCache("test", 100, clock)
+    for number in range(50):
+        await cache.get(b"%d" % number, maker)
+        clock.now += 0.25  # each is good for a second
+    assert len(cache) == 4
+
+
 async def test_a_failure_reaches_all_who_wait_and_is_not_kept() -> None:
     tries = 0
 

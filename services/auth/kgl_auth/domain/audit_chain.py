@@ -73,12 +73,17 @@ def follow(records: Iterable[ChainedRecord], last: ChainHead, kept: ChainHead | 
             return Broken(record.number, "it does not follow the record before it")
         if record.hash != link(record.prev_hash, record.record):
             return Broken(record.number, "its content is not what was hashed")
-        if record.record.get("scope") != (INSTANCE if record.workspace_id is None else str(record.workspace_id)):
+        if _scope_of(record) != (INSTANCE if record.workspace_id is None else str(record.workspace_id)):
             return Broken(record.number, "it is filed under another workspace than its own")
         last = ChainHead(record.number, record.hash)
         if kept is not None and kept.number == last.number and kept != last:
             return Broken(last.number, "its hash is not that of the head that was kept")
     return last
+
+
+def _scope_of(record: ChainedRecord) -> object:
+    content: object = record.record  # what the database holds may be any JSON by now
+    return content.get("scope") if isinstance(content, dict) else None
 
 
 def ends(last: ChainHead, head: ChainHead, kept: ChainHead | None = None) -> Broken | None:

@@ -83,6 +83,11 @@ async def test_a_log_that_nobody_touched_verifies_and_tells_its_head(client: htt
 
 EDIT = """update audit_record set record = jsonb_set(record, '{actor}', '"user:y"') where scope = $1 and number = 4"""
 EDIT_HASH = "update audit_record set hash = sha256(hash) where scope = $1 and number = 4"
+UNREADABLE = """update audit_record set record = ('{"a": ' || repeat('[', 2000) || repeat(']', 2000) || '}')::jsonb
+                where scope = $1 and number = 4"""
+NO_OBJECT = (
+    """update audit_record set record = '[]', hash = sha256(prev_hash || '[]') where scope = $1 and number = 4"""
+)
 MOVE_OUT = "update audit_record set workspace_id = null where scope = $1 and number = 4"
 HIDE = "update audit_record set workspace_id = gen_random_uuid() where scope = $1 and number = 4"
 DELETE = "delete from audit_record where scope = $1 and number = 4"
@@ -103,6 +108,8 @@ HEAD_BACK = "update audit_chain set number = 6 where scope = $1"
     [
         pytest.param(EDIT, 4, id="edited"),
         pytest.param(EDIT_HASH, 4, id="hash edited"),
+        pytest.param(UNREADABLE, 4, id="unreadable"),
+        pytest.param(NO_OBJECT, 4, id="no object"),
         pytest.param(MOVE_OUT, 4, id="given to the instance"),
         pytest.param(HIDE, 4, id="given to another workspace"),
         pytest.param(DELETE, 4, id="deleted"),
