@@ -35,3 +35,14 @@ CONSUMER_BREAKER = Gauge(
 )
 JOBS_ENDED = Counter("kgl_jobs_total", "Job attempts by outcome", ["kind", "outcome"])
 JOB_SECONDS = Histogram("kgl_job_seconds", "Seconds that one attempt took", ["kind"])
+CACHE_REQUESTS = Counter(
+    "kgl_cache_requests_total",
+    "Questions to a cache: hit, miss, or shared with the same question that was under way",
+    ["cache", "outcome"],
+)
+CACHE_INVALIDATIONS = Counter(
+    "kgl_cache_invalidations_total",
+    "Times that a whole cache was dropped because of an event",
+    ["cache"],
+)
+CACHE_ENTRIES = Gauge("kgl_cache_entries", "Entries that a cache holds", ["cache"])

@@ -9,6 +9,7 @@ from fastapi.routing import serialize_response
 from starlette.requests import Request
 
 from kgl_servicekit.database.cause import Cause
+from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.http.exchange import Answer, Exchange, Reply, exchange_of
 from kgl_servicekit.http.idempotency import claim, claim_of, keep
@@ -23,6 +24,9 @@ C = TypeVar("C")
 
 class Runs(Protocol):
     """What the kit needs of the service's database."""
+
+    @property
+    def signals(self) -> Signals: ...
 
     async def run(
         self,
