@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from kgl_servicekit.errors import BadRequest
 from kgl_servicekit.http.trace import Trace
@@ -105,6 +106,14 @@ def exchange_of(connection: HTTPConnection) -> Exchange:
     found: Any = connection.scope[SCOPE_KEY]
     assert isinstance(found, Exchange)
     return found
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a header, by its name in lower case."""
+    for present, value in scope["headers"]:
+        if present == name:
+            return bytes(value).decode("latin-1")
+    return None
 
 
 async def _caller(connection: HTTPConnection) -> RequestCaller:
