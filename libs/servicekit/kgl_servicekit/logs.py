@@ -34,8 +34,7 @@ def log_often(level: str, event: str, fields: Mapping[str, Any]) -> None:
     if _least is None:
         logger.bind(**fields).log(level, event)
     elif logger.level(level).no >= _least:
-        at = datetime.now(UTC).astimezone().isoformat()
-        _print({"at": at, "level": level, "event": event, **fields})
+        _print({"at": datetime.now(UTC).isoformat(), "level": level, "event": event, **fields})
 
 
 def _print(line: Mapping[str, Any]) -> None:
@@ -45,7 +44,7 @@ def _print(line: Mapping[str, Any]) -> None:
 def _write(message: "Message") -> None:
     record = message.record
     line = {
-        "at": record["time"].astimezone().isoformat(),
+        "at": record["time"].astimezone(UTC).isoformat(),
         "level": record["level"].name,
         "event": record["message"],
         **record["extra"],

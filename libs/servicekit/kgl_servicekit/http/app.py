@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kgl_servicekit.errors import Problem
 from kgl_servicekit.http.answers import answer_http, answer_invalid, answer_problem
 from kgl_servicekit.http.cors import Cors, listed_origins
+from kgl_servicekit.http.dispatch import Dispatch
 from kgl_servicekit.http.guard import origin_of
 from kgl_servicekit.http.health import Check, mount_health
 from kgl_servicekit.http.observe import Observe
@@ -67,7 +68,7 @@ class _Application(FastAPI):
     """
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = ExceptionMiddleware(self.router, handlers=self.exception_handlers)
+        app: ASGIApp = ExceptionMiddleware(Dispatch(self.router), handlers=self.exception_handlers)
         for layer, args, options in reversed(self.user_middleware):
             app = layer(app, *args, **options)
         return app

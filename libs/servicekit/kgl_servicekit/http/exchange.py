@@ -103,7 +103,12 @@ class Exchange:
 
 def exchange_of(connection: HTTPConnection) -> Exchange:
     """The exchange that the connection belongs to."""
-    found: Any = connection.scope[SCOPE_KEY]
+    return found_exchange(connection.scope)
+
+
+def found_exchange(scope: Scope) -> Exchange:
+    """The exchange that `Observe` began for this scope."""
+    found: Any = scope[SCOPE_KEY]
     assert isinstance(found, Exchange)
     return found
 
