@@ -26,8 +26,8 @@ class Dispatch:
                     self._routes[method, route.path.count("/")].append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
         if scope["type"] == "http" and not scope.get("root_path"):
+            path = scope["path"]
             for route in self._routes.get((scope["method"], path.count("/")), ()):
                 found = route.path_regex.match(path)
                 if found is not None:
