@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from benchmarks.harness import ROUNDS, Result, at_least, at_most, in_turn
-from benchmarks.served.serving import CLIENT_CORE, pin
+from benchmarks.served.cores import CLIENT_CORE, pin
 from benchmarks.served.sides import Case, Side, served
 from kgl_servicekit.identity.credential import ApiKey
 from kgl_servicekit.testing.postgres import PostgresForTests, temporary_postgres

@@ -4,40 +4,39 @@
 """
 
 import asyncio
+import json
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import cycle
 from typing import cast
 
 import uvloop
-from pydantic import BaseModel, ConfigDict
 
-from benchmarks.harness import percentile
-from benchmarks.served.serving import CLIENT_CORE, pin
+from benchmarks.served.cores import CLIENT_CORE, pin
 
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length: "
 _TICK = 0.001
 
 
-class Load(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
     """What to ask, for how long (seconds); `rate` in requests a second, None for as many as are answered."""
 
-    model_config = ConfigDict(frozen=True)
-
     port: int
-    requests: tuple[str, ...]
+    requests: Sequence[str]
     status: int
     connections: int
     seconds: float
     rate: float | None = None
 
 
-class Measured(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
     """What came of it. Times are milliseconds, from when a request was due; `wrong` counts other statuses."""
-
-    model_config = ConfigDict(frozen=True)
 
     per_second: float
     p50: float
@@ -127,9 +126,12 @@ async def _load(load: Load) -> Measured:
     run.ended = True
     for connection in connections:
         connection.close()
-    taken = [seconds * 1000 for seconds in run.seconds]
+    taken = sorted(seconds * 1000 for seconds in run.seconds)
     return Measured(
-        per_second=answered / elapsed, p50=percentile(taken, 0.5), p99=percentile(taken, 0.99), wrong=run.wrong
+        per_second=answered / elapsed,
+        p50=taken[len(taken) // 2],
+        p99=taken[len(taken) * 99 // 100],
+        wrong=run.wrong,
     )
 
 
@@ -158,4 +160,4 @@ async def _pace(run: _Run, load: Load, start: float) -> None:
 
 if __name__ == "__main__":
     pin(CLIENT_CORE)
-    print(uvloop.run(_load(Load.model_validate_json(sys.stdin.read()))).model_dump_json())
+    print(json.dumps(asdict(uvloop.run(_load(Load(**json.load(sys.stdin)))))))

@@ -1,19 +1,11 @@
 """How both sides of `benchmarks.http` are served: by the same uvicorn, on a core of their own."""
 
-import os
 import socket
 from typing import Any
 
 import uvicorn
 
-SERVER_CORE = 0
-CLIENT_CORE = 1
-
-
-def pin(core: int) -> None:
-    """Keep this process, and what it starts, on one core; where that cannot be, leave it."""
-    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {core})
+from benchmarks.served.cores import SERVER_CORE, pin
 
 
 def serve(app: Any, listening: int) -> None:

@@ -1,12 +1,13 @@
 """Both sides of the comparison: a database each, a server each, and how one is measured."""
 
 import asyncio
+import json
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -77,8 +78,8 @@ class Side:
             sys.executable, "-m", "benchmarks.served.load", stdin=pipe, stdout=pipe
         )
         async with asyncio.timeout(seconds + _PATIENCE):
-            written, _ = await process.communicate(load.model_dump_json().encode())
-        measured = Measured.model_validate_json(written)
+            written, _ = await process.communicate(json.dumps(asdict(load)).encode())
+        measured = Measured(**json.loads(written))
         if measured.wrong:
             raise RuntimeError(f"{case.name}: {measured.wrong} answers were wrong")
         return measured
