@@ -26,9 +26,11 @@ class PostgresConsumer:
         self._paused: set[int] = set()
         self._renew_at = 0.0
         self._lost_at = 0.0
+        self._open = False
         self._woken = bus.signals.subscribe(sql.channel(topic))
 
     async def start(self) -> None:
+        self._open = True
         async with self._bus.connection() as connection:
             await connection.execute(
                 """insert into log_group (topic, grp, partition)
@@ -39,6 +41,7 @@ class PostgresConsumer:
         await self._renew()
 
     async def stop(self) -> None:
+        self._open = False
         self._bus.signals.unsubscribe(sql.channel(self._topic), self._woken)
         self._next.clear()
         with contextlib.suppress(Unavailable):
@@ -82,6 +85,8 @@ class PostgresConsumer:
             )
 
     async def poll(self, max_records: int, timeout: float) -> list[PartitionBatch]:
+        if not self._open:
+            raise Unavailable("This consumer is stopped.", retry_after=1)
         until = time.monotonic() + timeout
         while True:
             if time.monotonic() >= self._renew_at:
