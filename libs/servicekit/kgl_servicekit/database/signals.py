@@ -78,6 +78,7 @@ class Signals:
                 for channel in self._waiting.keys() - listening:
                     await connection.add_listener(channel, self._heard)
                     listening.add(channel)
+                    self.notify_here(channel)  # what was said while nobody listened was not heard
                 await wait_until_set(self._something, 30)
                 self._something.clear()
                 sending, self._to_send = self._to_send, set()
@@ -90,5 +91,6 @@ class Signals:
         finally:
             connection.terminate()
 
-    def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
-        self.notify_here(channel)
+    def _heard(self, connection: Connection, pid: int, channel: str, _payload: object) -> None:
+        if pid != connection.get_server_pid():  # what this process says has woken its own at once
+            self.notify_here(channel)
