@@ -30,7 +30,7 @@ class _PatientCoordinator(GroupCoordinator):  # type: ignore[misc]
     """Lets the other members ask for their share first: the mock refuses those who ask after the leader told it."""
 
     async def _perform_assignment(self, response: Any) -> Any:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.25)
         return await super()._perform_assignment(response)
 
 
