@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.harness import Result, report
 
-PARTS = ("hop",)
+PARTS = ("hop", "dev")
 OUTPUT = Path("build/bench.json")
 
 
