@@ -69,6 +69,8 @@ class KafkaBus:
             _, open_still = await asyncio.wait(self._closing, timeout=_CLOSE_LIMIT)
             for task in open_still:
                 task.cancel()
+            if open_still:
+                await asyncio.wait(open_still, timeout=1)
         await self._admin.stop()
 
     async def ping(self) -> None:
