@@ -16,8 +16,8 @@ from fastapi import APIRouter, FastAPI
 from loguru import logger
 
 from kgl_contracts.topics import ALL
+from kgl_servicekit.bus.choose import NotConfigured, bus_of
 from kgl_servicekit.bus.port import Bus
-from kgl_servicekit.bus.postgres import PostgresBus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
@@ -108,7 +108,10 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args()
     settings = settings_class()
-    bus = PostgresBus(settings.bus_url.get_secret_value(), worker=f"{settings_class.__module__}/{settings.worker_name}")
+    try:
+        bus = bus_of(settings, f"{settings_class.__module__}/{settings.worker_name}")
+    except NotConfigured as missing:
+        sys.exit(str(missing))
     service = build(settings, bus)
     configure_logging(settings.log_level, service.name)
     if asked.role == "api":

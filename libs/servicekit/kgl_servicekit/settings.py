@@ -32,7 +32,15 @@ class ServiceSettings(BaseSettings):
     public_url: str = "http://localhost:8080"
     database_url: SecretStr = Field(description="the service's role on its own database")
     database_owner_url: SecretStr | None = Field(default=None, description="the owner's role, for migrations")
-    bus_url: SecretStr = Field(description="postgresql://... of the postgres transport")
+    bus: Literal["postgres", "kafka"] = "postgres"
+    bus_url: SecretStr | None = Field(default=None, description="postgresql://... of the postgres transport")
+    kafka_bootstrap: str = Field(default="", description="host:port,... of some brokers")
+    kafka_user: str | None = Field(default=None, description="login by SASL; none without")
+    kafka_password: SecretStr | None = None
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    kafka_tls: bool = Field(default=False, description="encrypt; implied by kafka_ca")
+    kafka_ca: Path | None = Field(default=None, description="certificates to trust, instead of the system's")
+    kafka_prefix: str = Field(default="", description="stands before the names of topics and groups")
     object_dir: Path | None = Field(default=None, description="root of the directory object store")
     auth_url: str | None = Field(default=None, description="where auth answers; the public URL by default")
     issuer: str | None = Field(default=None, description="issuer of access tokens; auth's own by default")

@@ -122,13 +122,16 @@ class MemoryConsumer:
         self._on_assigned = on_assigned
         self._next: dict[int, int] = {}
         self._paused: set[int] = set()
+        self._open = False
 
     async def start(self) -> None:
         self._bus.check()
+        self._open = True
         self._bus.members(self._topic, self._group).append(self)
         await self._bus.regroup(self._topic, self._group)
 
     async def stop(self) -> None:
+        self._open = False
         members = self._bus.members(self._topic, self._group)
         if self in members:
             members.remove(self)
@@ -148,6 +151,8 @@ class MemoryConsumer:
 
     async def poll(self, max_records: int, timeout: float) -> list[PartitionBatch]:
         self._bus.check()
+        if not self._open:
+            raise Unavailable("This consumer is stopped.", retry_after=1)
         found = self._take(max_records)
         if not found:
             try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kgl_contracts.topics import Topic
+from kgl_servicekit.errors import Unavailable
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one is made for each event, and freezing doubles the cost
@@ -31,7 +32,7 @@ class StoredRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Where the bus has put a message, for good."""
+    """Where the bus has put a message, for good; offset -1 where it knows no more than that it has it."""
 
     topic: str
     partition: int
@@ -56,6 +57,14 @@ class SendFailed(Exception):
         self.retryable = retryable
 
 
+class PositionLost(Unavailable, code="position_lost"):
+    """The bus does not hold the position that is to be read: it lost data, or trimmed too early."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 OnAssigned = Callable[[frozenset[int]], Awaitable[Mapping[int, int]]]
 
 
@@ -77,7 +86,11 @@ class Consumer(Protocol):
     async def stop(self) -> None: ...
 
     async def poll(self, max_records: int, timeout: float) -> list[PartitionBatch]:
-        """The next messages, from where `seek` last put each partition; empty after `timeout` seconds."""
+        """The next messages, from where `seek` last put each partition; empty after `timeout` seconds.
+
+        Raises: PositionLost when a partition does not hold its position any more: the caller stops this
+        consumer, asks for the `incarnation` anew, and begins again with another; Unavailable after `stop`.
+        """
         ...
 
     def assignment(self) -> frozenset[int]: ...

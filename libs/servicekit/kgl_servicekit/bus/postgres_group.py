@@ -12,6 +12,8 @@ from kgl_servicekit.waiting import wait_until_set
 if TYPE_CHECKING:
     from kgl_servicekit.bus.postgres import PostgresBus
 
+_LOOK_EVERY = 5.0
+
 
 class PostgresConsumer:
     """One member of a group; its partitions are leased, and given up in good order by `stop`."""
@@ -26,9 +28,13 @@ class PostgresConsumer:
         self._paused: set[int] = set()
         self._renew_at = 0.0
         self._lost_at = 0.0
+        self._members: list[str] = []
+        self._look_at = 0.0
+        self._open = False
         self._woken = bus.signals.subscribe(sql.channel(topic))
 
     async def start(self) -> None:
+        self._open = True
         async with self._bus.connection() as connection:
             await connection.execute(
                 """insert into log_group (topic, grp, partition)
@@ -39,6 +45,7 @@ class PostgresConsumer:
         await self._renew()
 
     async def stop(self) -> None:
+        self._open = False
         self._bus.signals.unsubscribe(sql.channel(self._topic), self._woken)
         self._next.clear()
         with contextlib.suppress(Unavailable):
@@ -62,12 +69,14 @@ class PostgresConsumer:
     async def seek(self, partition: int, offset: int) -> None:
         if partition in self._next:
             self._next[partition] = offset
+            self._woken.set()
 
     def pause(self, partition: int) -> None:
         self._paused.add(partition)
 
     def resume(self, partition: int) -> None:
         self._paused.discard(partition)
+        self._woken.set()
 
     async def commit(self, partition: int, offset: int) -> None:
         async with self._bus.connection() as connection:
@@ -82,15 +91,26 @@ class PostgresConsumer:
             )
 
     async def poll(self, max_records: int, timeout: float) -> list[PartitionBatch]:
+        if not self._open:
+            raise Unavailable("This consumer is stopped.", retry_after=1)
         until = time.monotonic() + timeout
         while True:
-            if time.monotonic() >= self._renew_at:
+            now = time.monotonic()
+            if now >= self._renew_at:
                 await self._renew()
-            self._woken.clear()
-            found = await self._read(max_records)
+            # an idle group asks seldom: who sends wakes it, and what moves a position does
+            if self._woken.is_set() or now >= self._look_at:
+                self._woken.clear()
+                self._look_at = 0.0
+                found = await self._read(max_records)
+                self._look_at = now + _LOOK_EVERY
+                if any(len(batch.records) >= max_records for batch in found):
+                    self._woken.set()
+                if found:
+                    return found
             left = until - time.monotonic()
-            if found or left <= 0:
-                return found
+            if left <= 0:
+                return []
             await wait_until_set(self._woken, min(left, self._bus.lease / 3))
 
     async def _read(self, limit: int) -> list[PartitionBatch]:
@@ -119,6 +139,22 @@ class PostgresConsumer:
     async def _renew(self) -> None:
         """Stay a member, take the share that is ours, and give up what is not."""
         asked = time.monotonic()
+        if not await self._prolong():
+            await self._divide()
+        self._renew_at, self._lost_at = asked + self._bus.lease / 3, asked + self._bus.lease
+
+    async def _prolong(self) -> bool:
+        """Stay as it is, in one statement, while the group is as it was when it was last divided."""
+        if not self._members:
+            return False
+        async with self._bus.connection() as connection:
+            return bool(
+                await connection.fetchval(
+                    sql.PROLONG, self._topic, self._group, self._member, self._bus.lease, self._members, [*self._next]
+                )
+            )
+
+    async def _divide(self) -> None:
         async with self._bus.connection() as connection, connection.transaction():
             await connection.execute("select 1 from log_topic where topic = $1 for update", self._topic)
             await connection.execute(sql.JOIN, self._topic, self._group, self._member, self._bus.lease)
@@ -134,10 +170,14 @@ class PostgresConsumer:
                 self._group,
                 self._member,
             )
+            members = await connection.fetch(
+                "select member from log_member where topic = $1 and grp = $2", self._topic, self._group
+            )
         owned = {row["partition"] for row in rows}
         for lost in self._next.keys() - owned:
             del self._next[lost]
         gained = frozenset(owned - self._next.keys())
         if gained:
             self._next.update(await self._on_assigned(gained))
-        self._renew_at, self._lost_at = asked + self._bus.lease / 3, asked + self._bus.lease
+            self._woken.set()
+        self._members = sorted(row["member"] for row in members)

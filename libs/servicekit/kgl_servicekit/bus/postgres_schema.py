@@ -108,6 +108,24 @@ where g.topic = $1 and g.grp = $2 and g.partition = s.partition and g.owner is d
 returning g.partition
 """
 
+# A group in which nobody came, went or died, and nothing is free, is divided as it was: true, and the lease is longer.
+PROLONG = """
+with settled as (
+    select (select array_agg(member order by member collate "C") from log_member where topic = $1 and grp = $2)
+             is not distinct from $5::text[]
+       and not exists (select from log_member
+                       where topic = $1 and grp = $2 and expires_at < clock_timestamp())
+       and (select array_agg(partition order by partition) from log_group
+            where topic = $1 and grp = $2 and owner = $3)
+             is not distinct from (select array_agg(p order by p) from unnest($6::int[]) as p)
+       and not exists (select from log_group where topic = $1 and grp = $2 and owner is null) as so
+)
+update log_member set expires_at = clock_timestamp() + $4 * interval '1 second'
+from settled
+where settled.so and topic = $1 and grp = $2 and member = $3 and expires_at > clock_timestamp()
+returning true
+"""
+
 FREE_PREDECESSOR = (
     "delete from log_member where starts_with(member, $1)",
     "update log_group set owner = null where starts_with(owner, $1)",

@@ -80,21 +80,27 @@ class Signals:
                 for channel in self._waiting.keys() - listening:
                     await connection.add_listener(channel, self._heard)
                     listening.add(channel)
-                    self.notify_here(channel)  # what was sent before nobody heard
+                    self.notify_here(channel)  # what was said while nobody listened was not heard
                 await wait_until_set(self._something, 30)
                 self._something.clear()
-                sending, self._to_send = self._to_send, set()
-                # asyncpg has no parameters in NOTIFY; pg_notify takes them
-                for channel in sending:
-                    await connection.execute("select pg_notify($1, '')", channel)
-                if not sending:
+                if not self._to_send:
                     await connection.execute("select 1")
+                while self._to_send:
+                    await self._send(connection, self._to_send.pop())
                 await asyncio.sleep(_PAUSE)
         finally:
             connection.terminate()
 
+    async def _send(self, connection: Connection, channel: str) -> None:
+        try:
+            await connection.execute("select pg_notify($1, '')", channel)  # NOTIFY itself takes no parameters
+        except BaseException:
+            self._to_send.add(channel)  # for the next connection
+            raise
+
     def _lost(self, _connection: object) -> None:
         self._something.set()  # the next statement fails, and a new connection is made
 
-    def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
-        self.notify_here(channel)
+    def _heard(self, connection: Connection, pid: int, channel: str, _payload: object) -> None:
+        if pid != connection.get_server_pid():  # what this process says has woken its own at once
+            self.notify_here(channel)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kgl_servicekit.testing.kafka import MockCluster, mock_cluster
 from kgl_servicekit.testing.postgres import PostgresForTests, temporary_postgres
 
 
@@ -12,6 +13,13 @@ def postgres() -> Iterator[PostgresForTests]:
     """One real server for the whole run."""
     with temporary_postgres() as url:
         yield PostgresForTests(url)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[MockCluster]:
+    """One mock cluster for the whole run; tests keep apart by prefixes."""
+    with mock_cluster() as cluster:
+        yield cluster
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,8 +1,10 @@
 """What every transport promises, shown on each of them."""
 
 import asyncio
+import itertools
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import asyncpg
@@ -10,8 +12,10 @@ import pytest
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.memory import MemoryBus
-from kgl_servicekit.bus.port import Bus, Consumer, Record, StoredRecord
+from kgl_servicekit.bus.port import Ack, Bus, Consumer, Record, StoredRecord
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
+from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.testing.kafka import MockCluster, MockKafkaBus
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 
@@ -19,23 +23,40 @@ TOPIC = Topic("test.events", partitions=4)
 COMPACT = Topic("test.states", partitions=1, compacted=True)
 
 
-@pytest.fixture
-async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
+NUMBERS = itertools.count()
+
+
+@asynccontextmanager
+async def migrated(postgres: PostgresForTests) -> AsyncIterator[Roles]:
     async with postgres.database() as roles:
         await migrate_bus(roles.owner, roles.service.partition("//")[2].partition("@")[0])
         yield roles
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def bus(request: pytest.FixtureRequest, roles: Roles) -> AsyncIterator[Bus]:
-    if request.param == "memory":
-        made: Bus = MemoryBus()
+@pytest.fixture
+async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
+    async with migrated(postgres) as roles:
+        yield roles
+
+
+@asynccontextmanager
+async def transport(name: str, postgres: PostgresForTests, kafka: MockCluster) -> AsyncIterator[Bus]:
+    if name == "memory":
+        yield MemoryBus()
+    elif name == "kafka":
+        yield MockKafkaBus(kafka, prefix=f"contract{next(NUMBERS)}.")
     else:
-        made = PostgresBus(roles.service, lease=0.6)
-    await made.start()
-    await made.declare([TOPIC, COMPACT])
-    yield made
-    await made.stop()
+        async with migrated(postgres) as roles:
+            yield PostgresBus(roles.service, lease=0.6)
+
+
+@pytest.fixture(params=["memory", "postgres", "kafka"])
+async def bus(request: pytest.FixtureRequest, postgres: PostgresForTests, kafka: MockCluster) -> AsyncIterator[Bus]:
+    async with transport(request.param, postgres, kafka) as made:
+        await made.start()
+        await made.declare([TOPIC, COMPACT])
+        yield made
+        await made.stop()
 
 
 @pytest.fixture
@@ -55,6 +76,14 @@ async def from_zero(partitions: frozenset[int]) -> Mapping[int, int]:
     return dict.fromkeys(partitions, 0)
 
 
+async def send(bus: Bus, *records: Record) -> list[Ack]:
+    producer = bus.producer()
+    await producer.start()
+    acks = await producer.send(records)
+    await producer.stop()
+    return acks
+
+
 async def drain(consumer: Consumer, expected: int) -> list[StoredRecord]:
     found: list[StoredRecord] = []
 
@@ -69,7 +98,7 @@ async def drain(consumer: Consumer, expected: int) -> list[StoredRecord]:
 
 async def test_records_come_back_whole_and_in_order_for_each_key(bus: Bus) -> None:
     sent = [record(f"key {n % 7} ☃", str(n)) for n in range(100)]
-    acks = await bus.producer().send(sent)
+    acks = await send(bus, *sent)
     consumer = bus.consumer(TOPIC.name, "g", from_zero)
     await consumer.start()
     found = await drain(consumer, 100)
@@ -83,15 +112,15 @@ async def test_records_come_back_whole_and_in_order_for_each_key(bus: Bus) -> No
 
 
 async def test_a_key_has_one_partition_and_end_offsets_count_what_was_sent(bus: Bus) -> None:
-    first = await bus.producer().send([record("k", "1")])
-    second = await bus.producer().send([record("k", "2")])
+    first = await send(bus, record("k", "1"))
+    second = await send(bus, record("k", "2"))
     assert first[0].partition == second[0].partition
     assert second[0].offset == first[0].offset + 1
     assert (await bus.end_offsets(TOPIC.name))[first[0].partition] == 2
 
 
 async def test_a_seek_back_reads_again_and_a_pause_holds_one_partition(bus: Bus) -> None:
-    (ack,) = await bus.producer().send([record("k", "1")])
+    (ack,) = await send(bus, record("k", "1"))
     consumer = bus.consumer(TOPIC.name, "g", from_zero)
     await consumer.start()
     await drain(consumer, 1)
@@ -126,8 +155,77 @@ async def test_a_group_divides_the_partitions_and_takes_over_from_a_member_that_
     await second.stop()
 
 
+async def test_each_partition_is_read_from_where_its_reader_says(bus: Bus) -> None:
+    acks = await send(bus, *(record(f"key {n}", str(n)) for n in range(60)))
+    assert {ack.partition for ack in acks} == set(range(4))
+    asked: list[frozenset[int]] = []
+
+    async def from_its_number(partitions: frozenset[int]) -> Mapping[int, int]:
+        asked.append(partitions)
+        return {partition: partition + 1 for partition in partitions}
+
+    consumer = bus.consumer(TOPIC.name, "g", from_its_number)
+    await consumer.start()
+    expected = {(ack.partition, ack.offset) for ack in acks if ack.offset > ack.partition}
+    found = await drain(consumer, len(expected))
+    assert {(r.partition, r.offset) for r in found} == expected
+    assert asked == [frozenset(range(4))]
+    await consumer.stop()
+
+
+async def test_a_member_that_lost_partitions_reads_nothing_of_them(bus: Bus) -> None:
+    first, second = (bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+    await first.start()
+    joining = asyncio.create_task(second.start())
+
+    async def divided() -> bool:
+        await first.poll(1, 0.01)
+        if joining.done():
+            await second.poll(1, 0.01)
+        return joining.done() and len(first.assignment()) == len(second.assignment()) == 2
+
+    await eventually(divided)
+    await send(bus, *(record(f"key {n}", str(n)) for n in range(60)))
+    mine: list[StoredRecord] = []
+    others: list[StoredRecord] = []
+
+    async def all_read() -> bool:
+        mine.extend(await drain(first, 0))
+        others.extend(await drain(second, 0))
+        return len(mine) + len(others) >= 60
+
+    await eventually(all_read)
+    assert {r.partition for r in mine} == first.assignment()
+    assert {r.partition for r in others} == second.assignment()
+    assert len(mine) + len(others) == 60
+    await first.stop()
+    await second.stop()
+
+
+async def test_a_stopped_consumer_says_so_and_does_not_join_again(bus: Bus) -> None:
+    consumer, other = (bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+    await consumer.start()
+    await consumer.stop()
+    with pytest.raises(Unavailable, match="stopped"):
+        await consumer.poll(1, 0.01)
+    assert consumer.assignment() == frozenset()
+    await other.start()
+    assert other.assignment() == frozenset(range(4))
+    await other.stop()
+
+
+async def test_a_batch_comes_back_with_every_odd_key_and_header(bus: Bus) -> None:
+    odd = Record(topic=TOPIC.name, key="", headers={"empty": "", "name with ☂": "a\nb", "ce_x": "1"}, value=b"")
+    await send(bus, odd)
+    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    (found,) = await drain(consumer, 1)
+    assert (found.key, found.headers, found.value) == ("", odd.headers, b"")
+    await consumer.stop()
+
+
 async def test_two_groups_read_independently(bus: Bus) -> None:
-    await bus.producer().send([record("k", "1")])
+    await send(bus, record("k", "1"))
     for group in ("a", "b"):
         consumer = bus.consumer(TOPIC.name, group, from_zero)
         await consumer.start()
@@ -140,7 +238,7 @@ async def test_a_waiting_poll_is_woken_by_a_record(bus: Bus) -> None:
     await consumer.start()
     waiting = asyncio.create_task(consumer.poll(10, 5))
     await asyncio.sleep(0)
-    await bus.producer().send([record("k", "1")])
+    await send(bus, record("k", "1"))
     assert len((await asyncio.wait_for(waiting, 5))[0].records) == 1
     await consumer.stop()
 
@@ -152,7 +250,7 @@ async def test_the_incarnation_of_a_topic_stays_while_it_lives(bus: Bus) -> None
 
 
 async def test_a_large_value_passes(bus: Bus) -> None:
-    await bus.producer().send([record("k", "x" * 65_536)])
+    await send(bus, record("k", "x" * 65_536))
     consumer = bus.consumer(TOPIC.name, "g", from_zero)
     await consumer.start()
     assert len((await drain(consumer, 1))[0].value) == 65_536

@@ -1,0 +1,118 @@
+"""The Kafka transport: aiokafka sends and reads, librdkafka answers what there is to ask of the cluster."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from loguru import logger
+
+from kgl_contracts.topics import Topic
+from kgl_servicekit.bus.kafka_admin import KafkaAdmin
+from kgl_servicekit.bus.kafka_connection import KafkaConnection
+from kgl_servicekit.bus.kafka_group import KafkaConsumer
+from kgl_servicekit.bus.kafka_producer import KafkaProducer
+from kgl_servicekit.bus.port import OnAssigned
+
+_NO_TOPIC_IDS = "no-topic-ids"
+_CLOSE_LIMIT = 5.0
+
+
+class KafkaBus:
+    """The bus of one process.
+
+    worker     names the process in the broker's logs
+    prefix     stands before the names of topics and groups
+    session    seconds without a sign of life until a member's partitions go to others
+    limit      seconds that connecting, or sending one call's records, may take
+    held       seconds that a broker may hold a question for records that it does not have yet
+    topic_ids  False only for a broker that has none: then no topic ever seems to be a new one
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        worker: str = "kgl",
+        prefix: str = "",
+        session: float = 10.0,
+        limit: float = 15.0,
+        held: float = 0.5,
+        topic_ids: bool = True,
+    ) -> None:
+        self.connection = connection
+        self.worker = worker
+        self.session = session
+        self.limit = limit
+        self.held = held
+        self._prefix = prefix
+        self._topic_ids = topic_ids
+        self._admin = KafkaAdmin(connection, limit)
+        self._users = 0
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def name_of(self, name: str) -> str:
+        """What a topic or group is called in this cluster."""
+        return self._prefix + name
+
+    async def start(self) -> None:
+        """Each role of a process calls it once; connections are made when they are needed."""
+        if self._users == 0:
+            self._admin.start()
+        self._users += 1
+
+    async def stop(self) -> None:
+        self._users -= 1
+        if self._users > 0:
+            return
+        if self._closing:
+            _, open_still = await asyncio.wait(self._closing, timeout=_CLOSE_LIMIT)
+            for task in open_still:
+                task.cancel()
+            if open_still:
+                await asyncio.wait(open_still, timeout=1)
+        await self._admin.stop()
+
+    async def ping(self) -> None:
+        await self._admin.ping()
+
+    async def declare(self, topics: Sequence[Topic]) -> None:
+        """Make what is missing, where the broker allows it; the number of partitions of a topic never changes."""
+        missing = self._check(topics, await self._admin.partitions())
+        if missing:
+            await self._admin.create([replace(topic, name=self.name_of(topic.name)) for topic in missing])
+
+    def _check(self, topics: Sequence[Topic], there: dict[str, int]) -> list[Topic]:
+        for topic in topics:
+            partitions = there.get(self.name_of(topic.name), topic.partitions)
+            if partitions != topic.partitions:
+                raise ValueError(f"{topic.name} has {partitions} partitions for life, not {topic.partitions}")
+        return [topic for topic in topics if self.name_of(topic.name) not in there]
+
+    def producer(self) -> KafkaProducer:
+        return KafkaProducer(self)
+
+    def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> KafkaConsumer:
+        return KafkaConsumer(self, topic, group, on_assigned)
+
+    async def incarnation(self, topic: str) -> str:
+        return await self._admin.topic_id(self.name_of(topic)) if self._topic_ids else _NO_TOPIC_IDS
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        return await self._admin.end_offsets(self.name_of(topic))
+
+    async def close(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Let a client close, and wait for it, but not for ever: an outage must not hold up the end."""
+        await asyncio.wait({self.close_later(closing)}, timeout=_CLOSE_LIMIT)
+
+    def close_later(self, closing: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Let a client close in the background; `stop` waits for it."""
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closed)
+        return task
+
+    def _closed(self, task: "asyncio.Task[None]") -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.bind(error=repr(failure)).info("bus.client_closed_badly")
