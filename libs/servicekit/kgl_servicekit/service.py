@@ -89,9 +89,9 @@ class Service:
         if relay_only:
             return loops
         loops.append(maintain(self.database))
-        for subscription in (*self.subscriptions, identity_subscription(self.name)):
-            loops.append(SubscriptionRunner(self.database, self.bus, subscription).run())
-            loops.append(Redriver(self.database, subscription).run())
+        subscriptions = (*self.subscriptions, identity_subscription(self.name))
+        loops += [SubscriptionRunner(self.database, self.bus, each).run() for each in subscriptions]
+        loops.append(Redriver(self.database, *subscriptions).run())
         if self.jobs.handlers:
             loops.append(JobRunner(self.database, self.jobs, self.outside, worker=worker).run())
         loops.extend(loop() for loop in self.loops)

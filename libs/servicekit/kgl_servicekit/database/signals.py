@@ -16,6 +16,7 @@ from kgl_servicekit.waiting import wait_until_set
 
 OUTBOX = "kgl_outbox"
 JOBS = "kgl_jobs"
+HOLDS = "kgl_holds"
 IDENTITY_CHANGED = "kgl_identity"
 
 _PAUSE = 0.02

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 from pydantic import ValidationError
 
+from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, Invalid, NotFound
 from kgl_servicekit.events.delivery import decode
@@ -53,6 +54,7 @@ async def redrive(tx: Transaction, letter: DeadLetter) -> None:
         place = (name, topic, head["key"], head["headers"]["ce_source"], head["epoch"])
         await tx.execute(_GIVE_UP_GAP, *place, head["sequence"] - 1)
     await tx.execute("update held_event set state = 'retrying', attempts = 0, next_at = now() where id = $1", letter.id)
+    tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.redrive")
 
 
@@ -64,6 +66,7 @@ async def discard(tx: Transaction, command: tuple[DeadLetter, str]) -> None:
         raise NotYetDead("The event is whole, earlier ones are missing: redrive it to go on without them.")
     await release(tx, letter.id)
     await lock_head(tx, letter.subscription, head["key"])  # an empty queue frees the key
+    tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.discard", reason)
 
 

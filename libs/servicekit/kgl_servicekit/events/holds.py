@@ -13,6 +13,7 @@ from typing import Literal
 import asyncpg
 
 from kgl_servicekit.bus.port import StoredRecord
+from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery, storable
 from kgl_servicekit.events.subscription import Subscription
@@ -29,16 +30,16 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, now() + $15
 on conflict (subscription, topic, partition, "offset") do nothing
 """
 
-_DUE = """
-select k.key, e.id
+_NEXT = """
+select k.subscription, k.key, extract(epoch from e.next_at - now())::float8 as wait
 from held_key k
 cross join lateral (
-    select id, state, next_at from held_event e
+    select state, next_at from held_event e
     where e.subscription = k.subscription and e.topic = k.topic and e.key = k.key
     order by epoch, sequence, id limit 1
 ) e
-where k.subscription = $1 and k.topic = $2 and e.state <> 'dead' and e.next_at <= now()
-order by e.next_at limit $3
+where k.subscription = any($1::text[]) and e.state <> 'dead'
+order by e.next_at limit $2
 """
 
 _HEAD = """
@@ -89,6 +90,7 @@ async def hold(tx: Transaction, subscription: Subscription, holds: Sequence[Hold
         [(name, topic, key) for key in sorted({held.delivery.key for held in holds})],
     )
     await tx.executemany(_HOLD, [_row(name, held) for held in holds])
+    tx.notify(HOLDS)
 
 
 def _row(subscription: str, held: Hold) -> tuple[object, ...]:
@@ -115,9 +117,9 @@ def _row(subscription: str, held: Hold) -> tuple[object, ...]:
     )
 
 
-async def due_keys(tx: Transaction, subscription: Subscription, limit: int = 50) -> list[str]:
-    """Keys whose first held event may be tried now."""
-    return [row["key"] for row in await tx.fetch(_DUE, subscription.name, subscription.topic.name, limit)]
+async def next_keys(tx: Transaction, subscriptions: Sequence[str], limit: int = 50) -> list[tuple[str, str, float]]:
+    """The keys whose first held event is tried next: subscription, key, and seconds until then (0 or less is due)."""
+    return [(row["subscription"], row["key"], row["wait"]) for row in await tx.fetch(_NEXT, subscriptions, limit)]
 
 
 async def lock_head(tx: Transaction, subscription: Subscription, key: str) -> asyncpg.Record | None:
@@ -179,6 +181,7 @@ async def wake_gap(tx: Transaction, subscription: Subscription, key: str) -> Non
         subscription.topic.name,
         key,
     )
+    tx.notify(HOLDS)
 
 
 def stored_record(head: asyncpg.Record) -> StoredRecord:

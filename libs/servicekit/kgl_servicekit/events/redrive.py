@@ -1,6 +1,5 @@
 """Working off the held events of a subscription, in the order of each key."""
 
-import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -10,6 +9,7 @@ from loguru import logger
 
 from kgl_servicekit.database.connection import LOST
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.alone import HANDLERS
@@ -17,8 +17,8 @@ from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.handling import handle, report_stage
 from kgl_servicekit.events.holds import (
     HeldState,
-    due_keys,
     lock_head,
+    next_keys,
     postpone,
     release,
     retry_delay,
@@ -29,6 +29,7 @@ from kgl_servicekit.events.holds import (
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.metrics import CONSUMED
+from kgl_servicekit.waiting import wait_until_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class _Try:
     `number` counts the tries, this one included; 0 where a gap is looked at, which is no try.
     """
 
+    subscription: Subscription
     key: str
     head: int
     number: int
@@ -46,76 +48,89 @@ class _Try:
 
 
 class Redriver:
-    """Tries held events again when they are due. Several may run: the key's lock lets one at a time."""
+    """Tries held events again when they are due. Several may run: the key's lock lets one at a time.
 
-    def __init__(self, database: Database, subscription: Subscription, *, interval: float = 0.5) -> None:
+    It sleeps until the next one is due, at most `interval` seconds; a new hold wakes it.
+    """
+
+    def __init__(self, database: Database, *subscriptions: Subscription, interval: float = 5.0) -> None:
         self._database = database
-        self._subscription = subscription
+        self._subscriptions = {subscription.name: subscription for subscription in subscriptions}
         self._interval = interval
-        self._reporter = f"{database.service}/{subscription.name}/held"
+        self._wait = 0.0
 
     async def run(self) -> None:
         """Work off until cancelled."""
-        while True:
-            try:
-                tried = await self.work_off()
-            except Unavailable:
-                tried = 0
-            if not tried:
-                await asyncio.sleep(self._interval)
+        woken = self._database.signals.subscribe(HOLDS)
+        try:
+            while True:
+                woken.clear()
+                try:
+                    tried = await self.work_off()
+                except Unavailable:
+                    tried, self._wait = 0, 0.5
+                if not tried:
+                    await wait_until_set(woken, min(self._interval, self._wait))
+        finally:
+            self._database.signals.unsubscribe(HOLDS, woken)
 
     async def work_off(self) -> int:
         """Try the first event of every due key once; the answer is how many keys were due."""
-        keys = await self._database.run((), due_keys, self._subscription)
-        for key in keys:
-            await self._work_key(key)
-        return len(keys)
+        following = await self._database.run((), next_keys, list(self._subscriptions))
+        due = [(name, key) for name, key, wait in following if wait <= 0]
+        self._wait = max(0.01, following[0][2]) if following else self._interval
+        for name, key in due:
+            await self._work_key(self._subscriptions[name], key)
+        return len(due)
 
-    async def _work_key(self, key: str) -> None:
-        head = await self._database.run((), self._start, key)
+    async def _work_key(self, subscription: Subscription, key: str) -> None:
+        head = await self._database.run((), self._start, (subscription, key))
         if head is None:
             return
         failpoint("redrive.peeked")
+        reporter = f"{self._database.service}/{subscription.name}/held"
         try:
             async with HANDLERS.shared():
-                outcome = await self._database.run(head.workspaces, self._attempt, head, reporter=self._reporter)
+                outcome = await self._database.run(head.workspaces, self._attempt, head, reporter=reporter)
         except (Unavailable, *LOST):
             if head.number:
                 await self._database.run((), undo_attempt, head.head)
             raise
         except Exception as error:
-            logger.bind(subscription=self._subscription.name).opt(exception=error).warning("event.failed")
+            logger.bind(subscription=subscription.name).opt(exception=error).warning("event.failed")
             failed = replace(head, failed=f"{type(error).__name__}: {error}"[:2000])
-            outcome = await self._database.run(head.workspaces, self._attempt, failed, reporter=self._reporter)
+            outcome = await self._database.run(head.workspaces, self._attempt, failed, reporter=reporter)
         failpoint("redrive.released")
-        CONSUMED.labels(self._subscription.name, outcome).inc()
+        CONSUMED.labels(subscription.name, outcome).inc()
 
-    async def _start(self, tx: Transaction, key: str) -> _Try | None:
+    async def _start(self, tx: Transaction, place: tuple[Subscription, str]) -> _Try | None:
         """Count the attempt; one whose attempts are all spent without a word has ended its workers."""
-        head = await lock_head(tx, self._subscription, key)
+        subscription, key = place
+        head = await lock_head(tx, subscription, key)
         if head is None or head["state"] == "dead":
             return None
-        delivery = decode(self._subscription, stored_record(head), head["corrected"])
+        delivery = decode(subscription, stored_record(head), head["corrected"])
         if head["reason"] == "gap":
-            return _Try(key, head["id"], 0, delivery.workspaces())
-        if head["attempts"] >= self._subscription.attempts:
+            return _Try(subscription, key, head["id"], 0, delivery.workspaces())
+        if head["attempts"] >= subscription.attempts:
             await postpone(tx, head["id"], "dead", 0, "its last attempt ended the worker without a word")
             return None
-        number = await start_attempt(tx, head["id"], self._subscription.backoff_limit)
-        return _Try(key, head["id"], number, delivery.workspaces())
+        number = await start_attempt(tx, head["id"], subscription.backoff_limit)
+        return _Try(subscription, key, head["id"], number, delivery.workspaces())
 
     async def _attempt(self, tx: Transaction, command: _Try) -> str:
-        head = await lock_head(tx, self._subscription, command.key)
+        subscription = command.subscription
+        head = await lock_head(tx, subscription, command.key)
         if head is None or head["id"] != command.head or head["state"] == "dead":
             return "held"
-        if head["reason"] == "gap" and not await self._follows(tx, head):
-            return await self._wait_for_gap(tx, head)
-        delivery = decode(self._subscription, stored_record(head), head["corrected"])
+        if head["reason"] == "gap" and not await _follows(tx, subscription, head):
+            return await _wait_for_gap(tx, subscription, head)
+        delivery = decode(subscription, stored_record(head), head["corrected"])
         if command.failed is not None:
             number = max(1, command.number)
-            dead = number >= self._subscription.attempts
+            dead = number >= subscription.attempts
             state: HeldState = "dead" if dead else "retrying"
-            await postpone(tx, head["id"], state, retry_delay(self._subscription, number), command.failed)
+            await postpone(tx, head["id"], state, retry_delay(subscription, number), command.failed)
             await report_stage(tx, delivery, "failed" if dead else "retrying", "handler_failed", number)
             return "held"
         outcome, refused = await handle(tx, delivery)
@@ -123,27 +138,29 @@ class Redriver:
             await postpone(tx, head["id"], "dead", 0, refused.error or refused.reason)
             return outcome
         await release(tx, head["id"])
-        await lock_head(tx, self._subscription, command.key)  # an empty queue frees the key
+        await lock_head(tx, subscription, command.key)  # an empty queue frees the key
         return outcome
 
-    async def _follows(self, tx: Transaction, head: asyncpg.Record) -> bool:
-        """Whether the gap before this event is closed; its place is then taken as the last settled one."""
-        source = head["headers"]["ce_source"]
-        taken = await tx.execute(
-            """update key_position set last = $5
-               where subscription = $1 and topic = $2 and key = $3 and source = $4 and epoch = $6 and last >= $5 - 1""",
-            self._subscription.name,
-            self._subscription.topic.name,
-            head["key"],
-            source,
-            head["sequence"],
-            head["epoch"],
-        )
-        return taken == "UPDATE 1"
 
-    async def _wait_for_gap(self, tx: Transaction, head: asyncpg.Record) -> str:
-        over = head["first_at"] + timedelta(seconds=self._subscription.gap_patience)
-        left = (over - datetime.now(UTC)).total_seconds()
-        state: HeldState = "waiting" if left > 0 else "dead"
-        await postpone(tx, head["id"], state, max(0.0, left), "an earlier event of this key is missing")
-        return "held"
+async def _follows(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> bool:
+    """Whether the gap before this event is closed; its place is then taken as the last settled one."""
+    source = head["headers"]["ce_source"]
+    taken = await tx.execute(
+        """update key_position set last = $5
+           where subscription = $1 and topic = $2 and key = $3 and source = $4 and epoch = $6 and last >= $5 - 1""",
+        subscription.name,
+        subscription.topic.name,
+        head["key"],
+        source,
+        head["sequence"],
+        head["epoch"],
+    )
+    return taken == "UPDATE 1"
+
+
+async def _wait_for_gap(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> str:
+    over = head["first_at"] + timedelta(seconds=subscription.gap_patience)
+    left = (over - datetime.now(UTC)).total_seconds()
+    state: HeldState = "waiting" if left > 0 else "dead"
+    await postpone(tx, head["id"], state, max(0.0, left), "an earlier event of this key is missing")
+    return "held"

@@ -29,6 +29,7 @@ from kgl_servicekit.waiting import wait_until_set
 Heartbeat = Callable[[datetime], Record]
 
 _PAUSE_LIMIT = 5.0
+_IDLE = 2.0  # a signal wakes it; this is for the one that was lost
 
 _READ = """
 select p.id, p.shard, l.event_id, l.topic, l.key, l.type, l.sequence, l.epoch, l.occurred_at, l.workspace_id,
@@ -73,6 +74,7 @@ class Relay:
         self._shards = Shards(database, worker, lease)
         self._memory = Memory(database, bus)
         self._heartbeat = heartbeat
+        self._idle = 1.0 if heartbeat is not None else min(_IDLE, lease / 3)
         self._batch = batch
         self._producer: Producer | None = None
         self._last_beat = 0.0
@@ -95,7 +97,7 @@ class Relay:
                     self._note_lost(None)
                     delay = 0.1
                     if not more:
-                        await wait_until_set(woken, 1.0)
+                        await wait_until_set(woken, self._idle)
                 except (Unavailable, SendFailed, BrokerLostData) as out:
                     self._note_lost(out if isinstance(out, BrokerLostData) else None)
                     logger.bind(service=self._database.service, error=str(out)).warning("relay.paused")

@@ -86,7 +86,7 @@ class Work:
                 group.create_task(Relay(self.database, self.bus, worker="killed").run())
                 for subscription in (self.documents, self.graph):
                     group.create_task(SubscriptionRunner(self.database, self.bus, subscription).run())
-                    group.create_task(Redriver(self.database, subscription, interval=0.05).run())
+                group.create_task(Redriver(self.database, self.documents, self.graph).run())
                 group.create_task(JobRunner(self.database, self.jobs, self.objects, worker="killed", idle=0.1).run())
         finally:
             await self.bus.stop()
