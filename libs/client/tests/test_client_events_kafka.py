@@ -1,16 +1,16 @@
 """A module's events on a Kafka of librdkafka's mock cluster: what crashes, outages and poison leave behind.
 
-Run as a program, this file is one process of such a module: it dies at the place that it is told.
+Run as a program, this file is a module's processes, of which one dies at each place.
 """
 
 import asyncio
 import itertools
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,22 +18,22 @@ from uuid import UUID, uuid4
 import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.errors import CommitFailedError, KafkaTimeoutError
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from faststream import AckPolicy
 from pydantic import Field
 
 from kgl_client.events import CannotDo, Event, EventModule, KafkaEvents, Retry
 from kgl_client.events.kafka import KafkaOptions, Place
 from kgl_client.events.results import result_id
+from kgl_client.testing import MockKafka, header, mock_kafka
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData, with_example
 from kgl_contracts.ingest import DocumentParsed
 from kgl_contracts.topics import DOCUMENTS, Topic, dead_letter_topic, module_topic
 
 PLACES: tuple[Place, ...] = ("received", "handled", "sent", "acknowledged", "committed")
-OPTIONS = KafkaOptions(session_timeout=4, graceful_stop=5, retry=Retry(attempts=3, first_pause=0))
-PARTITIONS = 4
+OPTIONS = KafkaOptions(session_timeout=2, graceful_stop=5, retry=Retry(attempts=3, first_pause=0))
 INPUTS = 6
+DIED = 137
 
 
 def keyword_type(module: str) -> type[EventData]:
@@ -59,63 +59,18 @@ class SourceMade(EventData, type="test.source.made.v1", topic=Topic("kgl.outage"
     document_id: UUID
 
 
-@dataclass
-class Cluster:
-    """The mock cluster: no server, but the protocol over TCP."""
-
-    producer: Producer
-    brokers: str
-
-    def put(
-        self, key: UUID, *, headers: Any = None, value: bytes | None = None, model: type[EventData] = DocumentParsed
-    ) -> UUID:
-        """One event about a document; the answer is its id."""
-        event = model.example().model_copy(update={"document_id": key})
-        envelope = Envelope(id=uuid4(), type=event.event_type, source="ingest", time=datetime(2026, 11, 23, tzinfo=UTC))
-        headers = list(envelope.headers().items()) if headers is None else headers
-        body = event.model_dump_json().encode() if value is None else value
-        self.producer.produce(model.topic.name, key=str(key), value=body, headers=headers)
-        self.producer.flush(10)
-        return envelope.id
-
-    def read(self, topic: str) -> list[Message]:
-        """All that a topic holds now, partition by partition."""
-        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": "reader"})
-        found: list[Message] = []
-        if topic not in consumer.list_topics(timeout=10).topics:
-            return found
-        try:
-            for partition in range(PARTITIONS):
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-                consumer.assign([TopicPartition(topic, partition, low)])
-                while high > low and len([m for m in found if m.partition() == partition]) < high - low:
-                    message = consumer.poll(10)
-                    assert message is not None, f"{topic} cannot be read"
-                    found.append(message)
-        finally:
-            consumer.close()
-        return found
-
-    def committed(self, group: str, topic: str) -> int:
-        """The sum of a group's committed offsets: how many records it is done with."""
-        consumer = Consumer({"bootstrap.servers": self.brokers, "group.id": group})
-        try:
-            places = consumer.committed([TopicPartition(topic, n) for n in range(PARTITIONS)], timeout=10)
-            return sum(max(place.offset, 0) for place in places)
-        finally:
-            consumer.close()
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    producer = Producer({"test.mock.num.brokers": 1, "log_level": 2})
-    nodes = producer.list_topics(timeout=10).brokers.values()
-    yield Cluster(producer, ",".join(f"{node.host}:{node.port}" for node in nodes))
-    del producer
+def cluster() -> Iterator[MockKafka]:
+    with mock_kafka() as cluster:
+        yield cluster
 
 
-def header(message: Message, name: str) -> str:
-    return dict(message.headers())[name].decode()
+def envelope(model: type[EventData]) -> Envelope:
+    return Envelope(id=uuid4(), type=model.event_type, source="ingest", time=datetime(2026, 11, 23, tzinfo=UTC))
+
+
+def parsed(document: UUID) -> DocumentParsed:
+    return DocumentParsed.example().model_copy(update={"document_id": document})
 
 
 @asynccontextmanager
@@ -148,24 +103,24 @@ def telling(module: str) -> EventModule:
     return events
 
 
-async def test_a_crash_at_any_point_leaves_one_scope_of_results_for_each_event(cluster: Cluster) -> None:
+async def test_a_crash_at_any_point_leaves_one_scope_of_results_for_each_event(cluster: MockKafka) -> None:
     keys = [uuid4() for _ in range(INPUTS)]
-    causes = {key: cluster.put(key) for key in keys}
+    causes = {key: cluster.emit(parsed(key)) for key in keys}
     before = len(cluster.read(DOCUMENTS.name))
 
-    async def die_and_go_on(place: Place) -> str:
-        module = f"dies-{place}"
-        dying = await asyncio.create_subprocess_exec(sys.executable, __file__, cluster.brokers, module, place)
-        assert await asyncio.wait_for(dying.wait(), 60) == 137
-        going_on = await asyncio.create_subprocess_exec(sys.executable, __file__, cluster.brokers, module, "")
-        try:
-            await until(lambda: cluster.committed(module, DOCUMENTS.name) == before, within=60)
-        finally:
-            going_on.kill()
-            await going_on.wait()
-        return module
-
-    for module in await asyncio.gather(*(die_and_go_on(place) for place in PLACES)):
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, cluster.brokers, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert program.stdout is not None
+    try:
+        died = [await asyncio.wait_for(program.stdout.readline(), 60) for _ in PLACES]
+        assert sorted(line.decode().strip() for line in died) == sorted(PLACES)
+        for place in PLACES:
+            await until(lambda place=place: cluster.committed(f"dies-{place}", DOCUMENTS.name) == before)
+    finally:
+        os.killpg(program.pid, signal.SIGKILL)
+        await program.wait()
+    for module in (f"dies-{place}" for place in PLACES):
         results = [m for m in cluster.read(module_topic(module).name) if UUID(m.key().decode()) in causes]
         kind = f"x.{module}.keyword.found.v1"
         for key, cause in causes.items():
@@ -191,7 +146,7 @@ def test_every_subscriber_is_acknowledged_by_hand_and_reads_from_the_start() -> 
     assert (producer["acks"], producer["enable_idempotence"]) == ("all", True)
 
 
-async def test_poison_becomes_a_dead_letter_and_the_others_go_on_and_it_can_be_redriven(cluster: Cluster) -> None:
+async def test_poison_becomes_a_dead_letter_and_the_others_go_on_and_it_can_be_redriven(cluster: MockKafka) -> None:
     keys = [uuid4() for _ in range(4)]
     events, found = EventModule("poisoned"), keyword_type("poisoned")
     poison: dict[UUID, Exception] = {keys[0]: ValueError("not now"), keys[1]: CannotDo("too_odd", "never")}
@@ -206,11 +161,10 @@ async def test_poison_becomes_a_dead_letter_and_the_others_go_on_and_it_can_be_r
         return found(document_id=key, word="tea", said=1) if key in keys else None
 
     for key in keys[:3]:
-        cluster.put(key)
-    odd = [("ce_id", None), ("ce_type", b"\xff\xfe")]
-    cluster.put(keys[3], headers=odd)
-    cluster.put(keys[3], value=b"no json")
-    cluster.put(keys[3])
+        cluster.emit(parsed(key))
+    cluster.put(DOCUMENTS.name, str(keys[3]), b"{}", [("ce_id", None), ("ce_type", b"\xff\xfe")])
+    cluster.put(DOCUMENTS.name, str(keys[3]), b"no json", list(envelope(DocumentParsed).headers().items()))
+    cluster.emit(parsed(keys[3]))
     dead_letters, results = dead_letter_topic("poisoned"), module_topic("poisoned").name
     runtime = KafkaEvents(events, cluster.brokers, OPTIONS)
     async with working(runtime):
@@ -236,13 +190,11 @@ async def test_poison_becomes_a_dead_letter_and_the_others_go_on_and_it_can_be_r
     assert await runtime.redrive() == 2
 
 
-async def test_headers_that_are_null_or_no_text_are_survived(cluster: Cluster) -> None:
+async def test_headers_that_are_null_or_no_text_are_survived(cluster: MockKafka) -> None:
     key = uuid4()
-    event = DocumentParsed.example().model_copy(update={"document_id": key})
-    envelope = Envelope(id=uuid4(), type=event.event_type, source="ingest", time=datetime(2026, 11, 23, tzinfo=UTC))
-    cluster.put(
-        key, headers=[*envelope.headers().items(), ("empty", None), ("odd", b"\xff"), ("reply_to", b"elsewhere")]
-    )
+    odd = [("empty", None), ("odd", b"\xff"), ("reply_to", b"elsewhere")]
+    headers = [*envelope(DocumentParsed).headers().items(), *odd]
+    cluster.put(DOCUMENTS.name, str(key), parsed(key).model_dump_json().encode(), headers)
     heard = asyncio.Event()
     events = EventModule("headers")
 
@@ -256,10 +208,10 @@ async def test_headers_that_are_null_or_no_text_are_survived(cluster: Cluster) -
     assert cluster.read("elsewhere") == []
 
 
-async def test_an_outage_repeats_a_record_and_neither_passes_it_nor_changes_the_order(cluster: Cluster) -> None:
+async def test_an_outage_repeats_a_record_and_neither_passes_it_nor_changes_the_order(cluster: MockKafka) -> None:
     """FastStream goes on after an exception, and the next commit would pass the failed record."""
     keys = [uuid4() for _ in range(3)]
-    put: dict[UUID, list[UUID]] = {key: [cluster.put(key, model=SourceMade) for _ in range(3)] for key in keys}
+    put: dict[UUID, list[UUID]] = {key: [cluster.emit(SourceMade(document_id=key)) for _ in range(3)] for key in keys}
     events, outages = EventModule("outage"), [1, 2]
     heard: list[UUID] = []
 
@@ -279,8 +231,8 @@ async def test_an_outage_repeats_a_record_and_neither_passes_it_nor_changes_the_
         assert list(dict.fromkeys(id for id in heard if id in ids)) == ids
 
 
-async def test_an_error_of_ours_ends_the_process_before_anything_is_committed(cluster: Cluster) -> None:
-    cluster.put(uuid4())
+async def test_an_error_of_ours_ends_the_process_before_anything_is_committed(cluster: MockKafka) -> None:
+    cluster.emit(parsed(uuid4()))
 
     def passing(place: Place) -> None:
         if place == "acknowledged":
@@ -291,7 +243,7 @@ async def test_an_error_of_ours_ends_the_process_before_anything_is_committed(cl
     assert cluster.committed("broken", DOCUMENTS.name) == 0
 
 
-async def test_a_commit_that_comes_after_a_rebalance_is_let_go(cluster: Cluster) -> None:
+async def test_a_commit_that_comes_after_a_rebalance_is_let_go(cluster: MockKafka) -> None:
     class Moved:
         async def commit(self, offsets: dict[Any, int]) -> None:
             raise CommitFailedError
@@ -305,16 +257,33 @@ async def test_a_commit_that_comes_after_a_rebalance_is_let_go(cluster: Cluster)
 
 
 def main() -> None:
-    brokers, module, place = sys.argv[1:]
+    """A process for each place, which dies there, and is followed by one that does not."""
+    brokers = sys.argv[1]
+    dying = {fork(brokers, place, dies=True): place for place in PLACES}
+    while dying:
+        pid, status = os.wait()
+        place = dying.pop(pid)
+        if os.waitstatus_to_exitcode(status) == DIED:
+            sys.stdout.write(f"{place}\n")
+            sys.stdout.flush()
+            fork(brokers, place, dies=False)
+    os.wait()
+
+
+def fork(brokers: str, place: Place, *, dies: bool) -> int:
+    """One process of the module `dies-<place>`; the answer is its id."""
+    if pid := os.fork():
+        return pid
     passed = 0
 
     def passing(at: Place) -> None:
         nonlocal passed
         passed += at == place
-        if passed == 2:  # one event is through, so that there is something to go back behind
-            os._exit(137)
+        if dies and passed == 2:  # one event is through, so that there is something to go back behind
+            os._exit(DIED)
 
-    asyncio.run(KafkaEvents(telling(module), brokers, OPTIONS, passing=passing).work())
+    asyncio.run(KafkaEvents(telling(f"dies-{place}"), brokers, OPTIONS, passing=passing).work())
+    os._exit(0)
 
 
 if __name__ == "__main__":

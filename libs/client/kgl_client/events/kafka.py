@@ -41,9 +41,11 @@ class KafkaOptions:
 
     longest_handling  of one event with all its retries; a process that takes longer loses its partitions
     session_timeout   after which a process that died is replaced
+    prefix            stands before the names of topics and groups
     """
 
     security: BaseSecurity | None = None
+    prefix: str = ""
     longest_handling: float = 900.0
     session_timeout: float = 10.0
     graceful_stop: float = 20.0
@@ -110,7 +112,9 @@ class Session:
         self._brokers = brokers
         self._options = options
         self._passing = passing
-        self._dead_letters = dead_letter_topic(module.name)
+        self._group = f"{options.prefix}{module.name}"
+        self._results = f"{options.prefix}{module.results_topic.name}"
+        self._dead_letters = f"{options.prefix}{dead_letter_topic(module.name)}"
         self._broken: asyncio.Future[None] | None = None
         self.settled = 0
         self.broker = KafkaBroker(
@@ -125,8 +129,8 @@ class Session:
             logger=None,
         )
         self._subscriber = self.broker.subscriber(
-            *module.topics,
-            group_id=module.name,
+            *(f"{options.prefix}{topic}" for topic in module.topics),
+            group_id=self._group,
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             no_reply=True,  # else a record with the header reply_to would name a topic for us to write to
@@ -152,7 +156,7 @@ class Session:
         consumer = AIOKafkaConsumer(
             self._dead_letters,
             bootstrap_servers=self._brokers,
-            group_id=f"{self._module.name}.redrive",
+            group_id=f"{self._group}.redrive",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             **parse_security(self._options.security),
