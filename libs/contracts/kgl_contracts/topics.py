@@ -22,6 +22,10 @@ class Topic:
     one_shard: bool = False
     public: bool = True
 
+    def carries(self, declared: "Topic") -> bool:
+        """Whether events that are declared for a topic are on this one; each module has one of MODULE_RESULTS."""
+        return declared == self or (declared == MODULE_RESULTS and self.name.startswith(_RESULTS))
+
 
 DOCUMENTS = Topic("kgl.documents")
 AI = Topic("kgl.ai")
@@ -38,6 +42,7 @@ BY_NAME: dict[str, Topic] = {topic.name: topic for topic in ALL}
 
 _MODULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _RESULTS = "kgl.in."
+MODULE_RESULTS = Topic("kgl.in.{module}", sequenced=False, public=False)
 
 
 def module_topic(name: str) -> Topic:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from kgl_contracts.envelope import EVENT_LIMIT, HEADER_LIMIT, Envelope
 from kgl_contracts.event import EventData
+from kgl_contracts.topics import MODULE_RESULTS
 
 _NAMESPACE = UUID("6b676c00-0000-5000-8000-6d6f64756c65")
 
@@ -49,7 +50,7 @@ def results_of(module: str, cause: Envelope, given: Iterable[EventData]) -> tupl
 
 
 def _result(module: str, cause: Envelope, data: EventData, ordinal: int) -> Result:
-    if not data.event_type.startswith(("ai.", f"x.{module}.")):
+    if data.topic != MODULE_RESULTS and not data.event_type.startswith(f"x.{module}."):
         raise ResultRefused(f"{data.event_type} is not a module's to publish; name it x.{module}.*")
     envelope = Envelope(
         id=result_id(module, cause.id, data.event_type, ordinal),

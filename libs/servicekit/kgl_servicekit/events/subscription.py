@@ -98,7 +98,7 @@ class Subscription:
         """Declare the handler of one event type. It does no I/O but its transaction."""
 
         def declare(handle: H) -> H:
-            if model.topic != self.topic:
+            if not self.topic.carries(model.topic):
                 raise TypeError(f"{model.event_type} is on {model.topic.name}, not on {self.topic.name}")
             if model.event_type in self.handlers:
                 raise TypeError(f"{self.name} has two handlers for {model.event_type}")
