@@ -1,11 +1,13 @@
 """What a module declares and gives, without any transport; its dead letters on disk; its environment."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from faststream.security import BaseSecurity, SASLScram256, SASLScram512
 
@@ -222,15 +224,32 @@ def test_the_environment_says_how_to_log_in_to_the_cluster() -> None:
         kafka_options({**login, "KGL_KAFKA_MECHANISM": "GUESS"})
 
 
-async def test_results_without_a_taker_over_http_end_the_module_with_what_to_do(tmp_path: Path) -> None:
-    module = EventModule("noter")
+async def test_over_http_results_are_posted_as_cloud_events(tmp_path: Path) -> None:
+    module, posted = EventModule("noter"), list[httpx.Request]()
 
     @module.on(DocumentParsed)
     async def noted(event: Event[DocumentParsed]) -> Noted:
         return note()
 
-    async with Api("http://test", "key") as api:
+    async def take(request: httpx.Request) -> httpx.Response:
+        posted.append(request)
+        return httpx.Response(202, json={"state": "accepted"})
+
+    async with Api("http://test", "key", transport=httpx.MockTransport(take)) as api:
         events = HttpEvents(module, api, dead_letters=tmp_path / "dead.jsonl")
         event = {name.removeprefix("ce_"): value for name, value in CAUSE.headers().items()}
-        with pytest.raises(TypeError, match="give HttpEvents an `accept`"):
-            await events._settle(event | {"data": DocumentParsed.example().model_dump(mode="json")})
+        await events._settle(event | {"data": DocumentParsed.example().model_dump(mode="json")})
+    (request,) = posted
+    sent = json.loads(request.content)
+    assert (request.url.path, request.headers["kgl-workspace"]) == ("/modules/v1/results", str(CAUSE.workspace_id))
+    assert sent["id"] == str(result_id("noter", CAUSE.id, Noted.event_type, 1))
+    assert (sent["specversion"], sent["type"], sent["source"]) == ("1.0", Noted.event_type, "noter")
+    assert (sent["causationid"], sent["data"]["text"]) == (str(CAUSE.id), "x")
+    assert request.headers["idempotency-key"].startswith(sent["id"])
+
+
+def test_the_example_of_the_readme_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    with pytest.raises(KeyError, match="KGL_URL"):  # it gets as far as looking for the system
+        exec(example, {})

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from kgl_graph.api import graph, modules, search
+from kgl_graph.api import graph, modules, results, search
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.consumers.modules import module_subscriptions
@@ -55,6 +55,7 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
             ("/graph/v1", graph.router),
             ("/graph/v1", search.router),
             ("/modules/v1", modules.router),
+            ("/modules/v1", results.router),
         ],
         subscriptions=[graph_documents, graph_ai, *module_subscriptions(settings.kafka_module_names)],
         jobs=jobs,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ class HttpEvents:
     """Runs a module's handlers on `/events/v1`, in the workspace of the API's key.
 
     `accept` takes the results of one event: it returns when they are taken, and raises ApiProblem when they are
-    not. It may get the same results again, with the same ids. Of consumers with one name, one works at a time;
+    not. It may get the same results again, with the same ids. By default they are posted to `/modules/v1/results`,
+    which takes answers to requests (`ai.*.given.v1`). Of consumers with one name, one works at a time;
     the others wait for it to die. A dead letter is a line in the file `dead_letters`.
     """
 
@@ -45,7 +47,7 @@ class HttpEvents:
     ) -> None:
         self._module = module
         self._api = api
-        self._accept = accept or _nowhere
+        self._accept = accept or self._give
         self._dead_letters = DeadLetterFile(dead_letters or Path(f"{module.name}.dead-letters.jsonl"))
         self._retry = retry
         self._at_once = at_once
@@ -112,6 +114,14 @@ class HttpEvents:
             log.bind(reason=outcome.reason, error=outcome.error).error("module.dead_letter")
             await asyncio.to_thread(self._dead_letters.add, event, outcome)
 
+    async def _give(self, results: Sequence[Result]) -> None:
+        for result in results:
+            event = _cloud_event(result)
+            workspace = {"Kgl-Workspace": str(result.envelope.workspace_id)}
+            # a repeat may say something else under the same id, and is no conflict: the first one is taken
+            key = f"{result.envelope.id}-{hashlib.sha256(result.value).hexdigest()[:16]}"
+            await self._api.post("/modules/v1/results", event, repeat_key=key, headers=workspace)
+
 
 class _Lease:
     """The events of one pull, which are ours as long as this is kept."""
@@ -154,13 +164,15 @@ class _Lease:
                 await self._api.post(f"{self._url}:commit", body)
 
 
-async def _nowhere(results: Sequence[Result]) -> None:
-    kinds = ", ".join(sorted({result.envelope.type for result in results}))
-    raise TypeError(f"nobody takes {kinds} over HTTP: give HttpEvents an `accept`")
-
-
 def _is_outage(problem: ApiProblem) -> bool:
     return problem.status >= 500 or problem.status == 429
+
+
+def _cloud_event(result: Result) -> dict[str, Any]:
+    attributes = result.envelope.headers().items()
+    event = {name.removeprefix("ce_"): value for name, value in attributes if name != "content-type"}
+    data = {"subject": result.key, "datacontenttype": "application/json", "data": json.loads(result.value)}
+    return event | data
 
 
 def _incoming(event: Mapping[str, Any]) -> Incoming:

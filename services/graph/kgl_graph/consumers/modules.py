@@ -19,10 +19,10 @@ def _subscription(module: str) -> Subscription:
 
     @subscription.on(ExtractionGiven)
     async def on_extraction_given(tx: Transaction, event: Event[ExtractionGiven]) -> Verdict:
-        return await hear_given(tx, module, event, event.data.extraction)
+        return await hear_given(tx, module, event.envelope, event.data)
 
     @subscription.on(SummaryGiven)
     async def on_summary_given(tx: Transaction, event: Event[SummaryGiven]) -> Verdict:
-        return await hear_given(tx, module, event, event.data.summary)
+        return await hear_given(tx, module, event.envelope, event.data)
 
     return subscription

@@ -143,6 +143,34 @@ async def test_an_answer_by_an_event_takes_the_request_from_who_leased_it(graph:
     assert (late.status_code, late.json()["code"]) == (409, "lease_lost")
 
 
+async def test_over_http_the_same_event_has_the_same_effect(graph: GraphKit) -> None:
+    document = await graph.index(["Rotterdam is a harbour."])
+    request = await request_of(graph, document)
+    data = ExtractionGiven(request_id=request["id"], document_id=document, extraction=found(document, "Rotterdam"))
+    event = {
+        "id": str(uuid7()),
+        "type": data.event_type,
+        "source": "reader",
+        "specversion": "1.0",
+        "data": data.model_dump(mode="json"),
+    }
+
+    async def post(**changes: Any) -> tuple[int, Any]:
+        answer = await graph.client.post("/modules/v1/results", json={**event, **changes}, headers=graph.headers)
+        return answer.status_code, answer.json().get("state") or answer.json()["code"]
+
+    assert await post(source="stranger") == (422, "result_rejected")
+    assert await post(type="x.reader.note.made.v1") == (422, "invalid")
+    assert await post(data={**event["data"], "request_id": str(uuid7())}) == (422, "result_rejected")  # type: ignore[dict-item]
+    for _ in range(2):
+        assert await post() == (202, "accepted")
+    await graph.work()
+    assert (await request_of(graph, document))["state"] == "done"
+    assert await post() == (202, "superseded")
+    told = await graph.rows("select 1 from outbox_log where type = 'ai.extraction.completed.v1'")
+    assert len(told) == 1
+
+
 def test_the_operator_names_the_modules_and_each_has_a_topic_of_its_own() -> None:
     settings = GraphSettings(database_url="x", bus_url="x", env="test", kafka_modules="tagger, other,")
     subscriptions = module_subscriptions(settings.kafka_module_names)
