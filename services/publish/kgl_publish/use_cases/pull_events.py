@@ -56,13 +56,14 @@ async def anything_to_pull(tx: Transaction, command: Pull) -> bool:
     Raises ConsumerNotFound, EventsLost.
     """
     try:
-        await _free(tx, command.name)
+        row = await _free(tx, command.name)
     except ConsumerLeased:
         return False
     end = await feeds.last_live(tx)  # before looking: what is committed in between has a higher number
     if await consumers.unread(tx, command.name, 1, _BYTES):
         return True
-    await consumers.move(tx, command.name, end, None)
+    if end > row["position"]:  # else a waiting consumer would write a row each time that anybody's event wakes it
+        await consumers.move(tx, command.name, end, None)
     return False
 
 
@@ -95,12 +96,13 @@ async def position_of(tx: Transaction, start: Start) -> int:
     return await feeds.last_live(tx) if start == "latest" else 0
 
 
-async def _free(tx: Transaction, name: str) -> None:
+async def _free(tx: Transaction, name: str) -> asyncpg.Record:
     row = await _locked(tx, name)
     if row["lost"]:
         raise EventsLost(lost=row["lost"])
     if row["leased"]:
         raise ConsumerLeased(leased_until=row["leased_until"].isoformat())
+    return row
 
 
 async def _locked(tx: Transaction, name: str) -> asyncpg.Record:
