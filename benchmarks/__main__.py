@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.harness import Result, report
 
-PARTS = ("hop",)
+PARTS = ("hop", "command", "http", "permission")
 OUTPUT = Path("build/bench.json")
 
 

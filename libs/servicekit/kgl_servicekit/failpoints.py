@@ -25,22 +25,32 @@ NAMES: tuple[str, ...] = (
     "job.finished",
     "object.written",
 )
-_DIED = 137
+DIED = 137
 
 
-def _armed() -> tuple[str, float]:
+_armed: dict[str, float] = {}
+
+
+def arm(name: str, chance: float) -> None:
+    """Make this process die at a place, with this chance each time it passes. Raises ValueError for an unknown one."""
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is no failpoint; there are {', '.join(NAMES)}")
+    _armed[name] = chance
+
+
+def _from_environment() -> None:
     name, _, chance = os.environ.get("KGL_FAILPOINT", "").partition(":")
-    if name and name not in NAMES:
-        raise ValueError(f"KGL_FAILPOINT names {name!r}; there are {', '.join(NAMES)}")
-    if name and os.environ.get("KGL_ENV", "production") == "production":
+    if not name:
+        return
+    if os.environ.get("KGL_ENV", "production") == "production":
         raise ValueError("KGL_FAILPOINT is for tests; unset it in production")
-    return name, float(chance or 1)
-
-
-_NAME, _CHANCE = _armed()
+    arm(name, float(chance or 1))
 
 
 def failpoint(name: str) -> None:
     """A place where the process may be made to die."""
-    if name == _NAME and random.random() < _CHANCE:  # noqa: S311
-        os._exit(_DIED)
+    if _armed and random.random() < _armed.get(name, 0):  # noqa: S311
+        os._exit(DIED)
+
+
+_from_environment()

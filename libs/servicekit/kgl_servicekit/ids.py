@@ -3,12 +3,13 @@
 import base64
 import binascii
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import orjson
 import uuid_utils
+from asyncpg.pgproto.pgproto import UUID as _UUID  # a subclass of the standard one, made in C
 
-_NAMESPACE = UUID("6b676c00-0000-5000-8000-6b6e6f776c67")
+_NAMESPACE = uuid_utils.UUID("6b676c00-0000-5000-8000-6b6e6f776c67")
 
 
 def uuid7() -> UUID:
@@ -23,7 +24,17 @@ def uuid7_age(value: UUID, now: float) -> float | None:
 
 def derived_id(*parts: object) -> UUID:
     """The identifier (version 5) that these parts always give, so that a repeat names the same thing."""
-    return uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))
+    return UUID(bytes=uuid_utils.uuid5(_NAMESPACE, "\x1f".join(map(str, parts))).bytes)
+
+
+def fast_derived_id(cause: UUID, name: str, ordinal: int) -> UUID:
+    """`derived_id` of these three, as the database driver's own kind of UUID: a third of the time."""
+    return _UUID(uuid_utils.uuid5(_NAMESPACE, f"{cause}\x1f{name}\x1f{ordinal}").bytes)
+
+
+def fast_uuid7() -> UUID:
+    """`uuid7`, as the database driver's own kind of UUID."""
+    return _UUID(uuid_utils.uuid7().bytes)
 
 
 class MalformedCursor(ValueError):

@@ -9,6 +9,8 @@ TRANSACTION_RETRIES = Counter(
 )
 RELAYED = Counter("kgl_outbox_relayed_events_total", "Events acknowledged by the bus", ["service"])
 RELAY_PENDING = Gauge("kgl_outbox_pending_events", "Events committed and not yet acknowledged", ["service"])
+RELAY_LOST = Gauge("kgl_outbox_broker_lost_data", "1 while the bus lacks what it had acknowledged", ["service"])
+RELAY_REFUSED = Counter("kgl_outbox_refused_events_total", "Events that the bus will never take", ["service"])
 RELAY_LATENCY = Histogram(
     "kgl_outbox_relay_seconds",
     "Seconds from the commit of an event to its acknowledgement",
@@ -17,7 +19,7 @@ RELAY_LATENCY = Histogram(
 )
 CONSUMED = Counter(
     "kgl_consumer_events_total",
-    "Events settled, by how: done, superseded, rejected, duplicate, unwanted, held",
+    "Events settled, by how: done, superseded, duplicate, unwanted, refused (by us), held (behind another)",
     ["subscription", "outcome"],
 )
 CONSUMER_BATCH_SECONDS = Histogram(
@@ -26,5 +28,21 @@ CONSUMER_BATCH_SECONDS = Histogram(
 CONSUMER_PAUSED = Gauge(
     "kgl_consumer_paused", "1 while a subscription waits for something that is out", ["subscription"]
 )
+CONSUMER_BREAKER = Gauge(
+    "kgl_consumer_breaker_open",
+    "1 while a subscription stands still because it refused too many events",
+    ["subscription"],
+)
 JOBS_ENDED = Counter("kgl_jobs_total", "Job attempts by outcome", ["kind", "outcome"])
 JOB_SECONDS = Histogram("kgl_job_seconds", "Seconds that one attempt took", ["kind"])
+CACHE_REQUESTS = Counter(
+    "kgl_cache_requests_total",
+    "Questions to a cache: hit, miss, or shared with the same question that was under way",
+    ["cache", "outcome"],
+)
+CACHE_INVALIDATIONS = Counter(
+    "kgl_cache_invalidations_total",
+    "Times that a whole cache was dropped because of an event",
+    ["cache"],
+)
+CACHE_ENTRIES = Gauge("kgl_cache_entries", "Entries that a cache holds", ["cache"])

@@ -1,6 +1,7 @@
 """Composition of the auth service: the only place that builds its parts."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 from loguru import logger
@@ -16,13 +17,16 @@ from kgl_auth.api import (
     oidc_pages,
     oidc_token,
     registration,
+    signing_keys,
     workspaces,
 )
+from kgl_auth.audit_verification import ChainWatch
 from kgl_auth.authority import LocalAuthority
 from kgl_auth.browser_sessions import BrowserSessions
 from kgl_auth.consumers.audit import auth_audit
 from kgl_auth.heartbeat import SOURCE, heartbeat
 from kgl_auth.issuer import Issuer
+from kgl_auth.key_rotation import KeyRotation
 from kgl_auth.outside import AuthOutside
 from kgl_auth.pages import Pages
 from kgl_auth.settings import AuthSettings
@@ -40,7 +44,7 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 _ROUTERS = (
     *(browser.router, registration.router, oidc_metadata.router, oidc_pages.router, oidc_token.router),
-    *(me.router, workspaces.router, members.router, keys.router, modules.router, audit.router),
+    *(me.router, workspaces.router, members.router, keys.router, modules.router, audit.router, signing_keys.router),
 )
 
 
@@ -69,7 +73,11 @@ def build(settings: AuthSettings, bus: Bus) -> Service:
         outside=outside,
         heartbeat=heartbeat,
         authority=LocalAuthority(database, TokenVerifier(key_ring, settings.issuer_url), settings.session_cookie),
-        loops=[lambda: _delete_expired_hourly(database)],
+        loops=[
+            lambda: _delete_expired_hourly(database),
+            KeyRotation(database, timedelta(seconds=settings.signing_key_seconds)).run,
+            ChainWatch(database, rest=settings.audit_check_seconds).run,
+        ],
     )
 
 

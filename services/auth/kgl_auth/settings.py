@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from kgl_auth.domain.key_schedule import LONGEST_TOKEN
 from kgl_auth.domain.oidc import BROWSER_CLIENT, OidcClient
 from kgl_auth.domain.password_hashing import HashCost
 from kgl_servicekit.settings import ServiceSettings
@@ -18,7 +19,7 @@ class AuthSettings(ServiceSettings):
     oidc_clients: tuple[OidcClient, ...] = Field(
         default=(), description="JSON list of clients of the built-in issuer, besides this site's own browser flow"
     )
-    access_token_seconds: int = Field(default=300, ge=30, le=3600)
+    access_token_seconds: int = Field(default=300, ge=30, le=int(LONGEST_TOKEN.total_seconds()))
     session_seconds: int = Field(default=30 * DAY, description="after which a login ends, however much it is used")
     session_idle_seconds: int = Field(default=7 * DAY, description="after which an unused login ends")
     code_seconds: int = Field(default=60, ge=5, le=600)
@@ -28,6 +29,10 @@ class AuthSettings(ServiceSettings):
     login_attempts_per_minute: int = Field(default=10, ge=1, description="failures per account and client address")
     login_attempts_per_address: int = Field(default=100, ge=1, description="failures per client address, in a minute")
     registrations_per_minute: int = Field(default=10, ge=1, description="per client address")
+    signing_key_seconds: int = Field(
+        default=30 * DAY, ge=2 * 3600, description="after which a new signing key takes over from the present one"
+    )
+    audit_check_seconds: int = Field(default=3600, ge=1, description="rest between two checks of all audit chains")
     argon2_passes: int = Field(default=HashCost().passes, ge=1)
     argon2_memory_kib: int = Field(default=HashCost().memory_kib, ge=8)
     argon2_lanes: int = Field(default=HashCost().lanes, ge=1)

@@ -11,9 +11,9 @@ from typing import Protocol
 from kgl_contracts.topics import Topic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made for each event, and freezing doubles the cost
 class Record:
-    """One message to be sent."""
+    """One message to be sent; never changed."""
 
     topic: str
     key: str
@@ -21,7 +21,7 @@ class Record:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StoredRecord(Record):
     """One message as it lies in the log."""
 

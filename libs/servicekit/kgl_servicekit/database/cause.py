@@ -1,13 +1,11 @@
 """Why a transaction runs: the request, event or job behind it."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(NamedTuple):
     """What led to a transaction; its id goes into the events as causation, its actor and trace go along.
 
     `actor` is user:<id>, key:<id> or service:<name>. Identifiers made under an event or a job derive from

@@ -46,7 +46,7 @@ end $$
 # duplicate any more, and is held instead of executed
 _INBOX_PARTITIONS = """
 create function kgl_inbox_partitions(days_ahead int, days_kept int) returns int
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp set timezone = 'UTC' as $$
 declare
     day date;
     part record;
@@ -90,11 +90,19 @@ create table if not exists relay_position (
     "offset" bigint not null,
     constraint pk_relay_position primary key (topic, partition)
 );
+create table if not exists relay_refused (
+    topic text not null,
+    key text not null,
+    id bigint not null,
+    error text not null,
+    at timestamptz not null default now(),
+    constraint pk_relay_refused primary key (topic, key)
+);
 create table if not exists inbox (
-    occurred_at timestamptz not null,
     subscription text not null,
     event_id uuid not null,
-    constraint pk_inbox primary key (occurred_at, subscription, event_id)
+    occurred_at timestamptz not null,
+    constraint pk_inbox primary key (subscription, event_id, occurred_at)
 ) partition by range (occurred_at);
 create table if not exists correction (
     subscription text not null,

@@ -40,6 +40,7 @@ CORE_TABLES = (
     "outbox_pending",
     "relay_shard",
     "relay_position",
+    "relay_refused",
     "consumer_position",
     "key_position",
     "inbox",
@@ -129,6 +130,15 @@ def _outbox(metadata: MetaData) -> None:
         _must("incarnation"),
         _must("offset", BigInteger),
     )
+    Table(
+        "relay_refused",
+        metadata,
+        _key("topic"),
+        _key("key"),
+        _must("id", BigInteger),
+        _must("error"),
+        _time("at", now=True),
+    )
 
 
 def _inbox(metadata: MetaData) -> None:
@@ -159,9 +169,9 @@ def _inbox(metadata: MetaData) -> None:
     Table(
         "inbox",
         metadata,
-        Column("occurred_at", DateTime(timezone=True), primary_key=True),
         _key("subscription"),
         _key("event_id", Uuid),
+        Column("occurred_at", DateTime(timezone=True), primary_key=True),
         postgresql_partition_by="RANGE (occurred_at)",
     )
     Table("held_key", metadata, _key("subscription"), _key("topic"), _key("key"), _time("held_at", now=True))

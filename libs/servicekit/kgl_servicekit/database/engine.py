@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -12,9 +12,11 @@ from loguru import logger
 
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.connection import LOST, Connection
+from kgl_servicekit.database.pool import PATIENCE, Pool
 from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.metrics import TRANSACTION_RETRIES
 
@@ -23,6 +25,7 @@ C = TypeVar("C")
 UseCase = Callable[[Transaction, C], Awaitable[R]]
 
 TRIES = 3
+_ROLLBACK_SECONDS = 5.0
 
 _REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -45,10 +48,6 @@ async def _prepare(connection: Connection) -> None:
         )
 
 
-async def _keep(connection: Connection) -> None:
-    """Nothing survives a transaction of ours in its connection, so nothing has to be reset."""
-
-
 class Database:
     """A pool of connections under the service's role, and the one way to run a transaction on it."""
 
@@ -56,7 +55,7 @@ class Database:
         self._dsn = dsn
         self._service = service
         self._pool_size = pool_size
-        self._pool: asyncpg.Pool[Any] | None = None
+        self._pool: Pool | None = None
         self._users = 0
         self._opening = asyncio.Lock()
         self.signals = Signals(dsn)
@@ -69,15 +68,9 @@ class Database:
         """Open the pool; may be called once by each of the service's roles in a process."""
         async with self._opening:
             if self._users == 0:
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=1,
-                    max_size=self._pool_size,
-                    init=_prepare,
-                    reset=_keep,
-                    command_timeout=60,
-                    server_settings={"application_name": f"kgl-{self._service}", "jit": "off"},
-                )
+                pool = Pool(self._connect, self._pool_size)
+                pool.release(await pool.acquire())  # so that a database that is out ends the start
+                self._pool = pool
                 await self.signals.start()
             self._users += 1
 
@@ -86,17 +79,22 @@ class Database:
         if self._users > 0 or self._pool is None:
             return
         await self.signals.stop()
-        try:
-            async with asyncio.timeout(5):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+        await self._pool.close()
         self._pool = None
 
     async def ping(self) -> None:
         """Answer, or raise DatabaseUnavailable; for health checks."""
+        pool = self._open_pool()
         try:
-            await self._open_pool().fetchval("select 1", timeout=2)
+            async with asyncio.timeout(2):
+                connection = await pool.acquire()
+                try:
+                    await connection.fetchval("select 1")
+                except BaseException:
+                    connection.terminate()
+                    raise
+                finally:
+                    pool.release(connection)
         except LOST as lost:
             raise DatabaseUnavailable(retry_after=2) from lost
 
@@ -138,19 +136,28 @@ class Database:
         cause: Cause,
         reporter: str | None,
     ) -> R:
-        async with self._open_pool().acquire(timeout=10) as connection:
-            # a UUID prints as hex and dashes alone, so that the setting needs no parameter and no second trip
-            await connection.execute(
-                f"begin; set local kgl.workspaces = '{','.join(str(UUID(str(w))) for w in workspaces)}'"
-            )
-            tx = Transaction(connection, service=self._service, workspaces=workspaces, cause=cause, reporter=reporter)
+        failpoint("transaction.before")
+        pool = self._open_pool()
+        connection = await pool.acquire()
+        try:
             try:
+                # a UUID prints as hex and dashes alone, so that the setting needs no parameter and no second trip
+                await connection.execute(
+                    f"begin; set local kgl.workspaces = '{','.join(map(UUID.__str__, workspaces))}'"
+                )
+                tx = Transaction(
+                    connection, service=self._service, workspaces=workspaces, cause=cause, reporter=reporter
+                )
                 result = await use_case(tx, command)
                 channels = await tx.flush()
             except BaseException:
                 await _rollback(connection)
                 raise
+            failpoint("transaction.flushed")
             await self._commit(connection)
+        finally:
+            pool.release(connection)
+        failpoint("transaction.committed")
         for channel in channels:
             self.signals.notify(channel)
         return result
@@ -159,19 +166,38 @@ class Database:
         try:
             await connection.execute("commit")
         except LOST as lost:
+            connection.terminate()
             logger.bind(service=self._service).warning("transaction.outcome_unknown")
             raise OutcomeUnknown(retry_after=1) from lost
+        except asyncpg.PostgresError:
+            raise  # refused by a deferred constraint, and thereby rolled back
+        except BaseException:
+            connection.terminate()
+            raise
 
-    def _open_pool(self) -> "asyncpg.Pool[Any]":
+    async def _connect(self) -> Connection:
+        connection: Connection = await asyncpg.connect(
+            self._dsn,
+            timeout=PATIENCE,
+            command_timeout=60,
+            server_settings={"application_name": f"kgl-{self._service}", "jit": "off"},
+        )
+        await _prepare(connection)
+        return connection
+
+    def _open_pool(self) -> Pool:
         if self._pool is None:
             raise DatabaseUnavailable("The database is not open.", retry_after=1)
         return self._pool
 
 
 async def _rollback(connection: Connection) -> None:
-    if connection.is_closed():
-        return
+    """End the transaction; where that fails, or does not come to an end, the connection goes with it."""
     try:
-        await asyncio.shield(asyncio.wait_for(connection.execute("rollback"), 5))
-    except (*LOST, asyncpg.PostgresError, asyncio.CancelledError):
+        async with asyncio.timeout(_ROLLBACK_SECONDS):
+            await connection.execute("rollback")
+    except (*LOST, asyncpg.PostgresError):
         connection.terminate()
+    except BaseException:
+        connection.terminate()
+        raise

@@ -16,6 +16,7 @@ from kgl_servicekit.waiting import wait_until_set
 
 OUTBOX = "kgl_outbox"
 JOBS = "kgl_jobs"
+IDENTITY_CHANGED = "kgl_identity"
 
 _PAUSE = 0.02
 _RECONNECT = 0.5
@@ -72,12 +73,14 @@ class Signals:
 
     async def _connected(self) -> None:
         connection: Connection = await asyncpg.connect(self._dsn, timeout=5)
+        connection.add_termination_listener(self._lost)
         listening: set[str] = set()
         try:
             while True:
                 for channel in self._waiting.keys() - listening:
                     await connection.add_listener(channel, self._heard)
                     listening.add(channel)
+                    self.notify_here(channel)  # what was sent before nobody heard
                 await wait_until_set(self._something, 30)
                 self._something.clear()
                 sending, self._to_send = self._to_send, set()
@@ -89,6 +92,9 @@ class Signals:
                 await asyncio.sleep(_PAUSE)
         finally:
             connection.terminate()
+
+    def _lost(self, _connection: object) -> None:
+        self._something.set()  # the next statement fails, and a new connection is made
 
     def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         self.notify_here(channel)

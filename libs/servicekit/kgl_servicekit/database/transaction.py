@@ -1,10 +1,9 @@
 """The one way to write: statements, events, jobs and receipts that become true together or not at all."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -12,26 +11,29 @@ from pydantic import JsonValue
 
 from kgl_contracts.audit import RecordMade
 from kgl_contracts.event import EventData
-from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed, StageState
+from kgl_contracts.operations import OperationStarted, PlannedStage, StageState
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.signals import JOBS, OUTBOX
-from kgl_servicekit.events.outbox import Emission, write_emissions
-from kgl_servicekit.ids import derived_id, uuid7
+from kgl_servicekit.events.outbox import Outgoing, outgoing, outgoing_report, write_outgoing
+from kgl_servicekit.ids import derived_id, fast_derived_id, fast_uuid7, uuid7
 from kgl_servicekit.jobs.declare import JobData
 from kgl_servicekit.jobs.queue import NewJob, write_jobs
 from kgl_servicekit.operations import Receipt
 
-_ENTRIES_PER_REPORT = 150  # about 400 bytes each: below the limit of an event
+if TYPE_CHECKING:
+    from kgl_servicekit.events.subscription import Event
+
+_ENTRIES_PER_REPORT = 150  # at most 400 bytes each: below the limit of an event
 
 
 @dataclass(slots=True)
 class Pending:
     """What a transaction has gathered and writes just before it commits."""
 
-    emissions: list[Emission] = field(default_factory=list)
+    events: list[Outgoing] = field(default_factory=list)
     jobs: list[NewJob] = field(default_factory=list)
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[dict[str, Any]] = field(default_factory=list)
     channels: set[str] = field(default_factory=set)
 
 
@@ -41,6 +43,8 @@ class Transaction:
     Statements are SQL with `$1` parameters. Events, jobs and reports are gathered and written at the end,
     so that the locks of their keys are held for the shortest time.
     """
+
+    __slots__ = ("_connection", "_names", "_pending", "_reporter", "_service", "cause", "now", "workspaces")
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class Transaction:
         self._service = service
         self._reporter = reporter
         self._pending = pending if pending is not None else Pending()
-        self._names: Counter[str] = Counter()
+        self._names: dict[str, int] = {}
         self.workspaces = tuple(workspaces)
         self.cause = cause
         self.now = cause.at or datetime.now(UTC)
@@ -79,6 +83,11 @@ class Transaction:
             pending=self._pending,
         )
 
+    def under(self, event: "Event[Any]") -> "Transaction":
+        """The same transaction as one event of a batch sees it."""
+        workspace = event.envelope.workspace_id
+        return self.scoped(event.cause, () if workspace is None else (workspace,))
+
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         return await self._connection.fetch(sql, *args)
 
@@ -97,10 +106,15 @@ class Transaction:
 
     def new_id(self, name: str = "id") -> UUID:
         """An id: new under a request; under an event or a job always the same for the n-th of this name."""
-        self._names[name] += 1
+        ordinal = self._names[name] = self._names.get(name, 0) + 1
         if self.cause.kind == "request":
             return uuid7()
-        return derived_id(self.cause.id, name, self._names[name])
+        return derived_id(self.cause.id, name, ordinal)
+
+    def _event_id(self, kind: str) -> UUID:
+        """As `new_id`, in the form that the database driver takes fastest."""
+        ordinal = self._names[kind] = self._names.get(kind, 0) + 1
+        return fast_uuid7() if self.cause.kind == "request" else fast_derived_id(self.cause.id, kind, ordinal)
 
     async def emit(
         self,
@@ -110,17 +124,20 @@ class Transaction:
         operation: UUID | None = None,
         instance: bool = False,
     ) -> None:
-        """Send an event after the commit, in order for its key. `instance` events have no workspace."""
-        self._pending.emissions.append(
-            Emission(
-                id=self.new_id(event.event_type),
-                event=event,
-                workspace_id=None if instance else workspace or self.workspace,
-                operation_id=operation or self.cause.operation_id,
-                cause=self.cause,
-                at=self.now,
-            )
+        """Send an event after the commit, in order for its key. `instance` events have no workspace.
+
+        Raises EventRefused for an event that is not declared or too large.
+        """
+        cause = self.cause
+        row = outgoing(
+            event,
+            self._event_id(event.event_type),
+            cause,
+            self.now,
+            workspace=None if instance else workspace or self.workspace,
+            operation=operation or cause.operation_id,
         )
+        self._pending.events.append(row)
 
     async def start_job(
         self,
@@ -174,20 +191,24 @@ class Transaction:
         operation = operation or self.cause.operation_id
         if operation is None:
             return
-        self._pending.progress.append(
-            Progress(
-                workspace_id=workspace or self.workspace,
-                operation_id=operation,
-                stage=stage,
-                state=state,
-                run=run,
-                attempt=attempt,
-                holder=holder,
-                error=error,
-                next_retry_at=next_retry_at,
-                at=datetime.now(UTC),
-            )
-        )
+        entry = {
+            "workspace_id": str(workspace or self.workspace),
+            "operation_id": str(operation),
+            "stage": stage,
+            "state": state,
+            "at": datetime.now(UTC),
+        }
+        if run != 1:
+            entry["run"] = run
+        if attempt != 1:
+            entry["attempt"] = attempt
+        if holder is not None:
+            entry["holder"] = holder
+        if error is not None:
+            entry["error"] = error
+        if next_retry_at is not None:
+            entry["next_retry_at"] = next_retry_at
+        self._pending.progress.append(entry)
 
     async def audit(
         self,
@@ -223,24 +244,16 @@ class Transaction:
         if pending.jobs:
             await write_jobs(self._connection, pending.jobs)
             self.notify(JOBS)
-        if pending.emissions:
-            await write_emissions(self._connection, pending.emissions)
+        if pending.events:
+            await write_outgoing(self._connection, pending.events)
             self.notify(OUTBOX)
         return frozenset(pending.channels)
 
     def _gather_reports(self) -> None:
         entries, self._pending.progress = self._pending.progress, []
         for first in range(0, len(entries), _ENTRIES_PER_REPORT):
-            part = tuple(entries[first : first + _ENTRIES_PER_REPORT])
+            part = entries[first : first + _ENTRIES_PER_REPORT]
             # without a worker's own key, concurrent requests would queue for one key's lock
-            reporter = self._reporter or f"{self._service}/api/{part[0].operation_id}"
-            self._pending.emissions.append(
-                Emission(
-                    id=self.new_id("report"),
-                    event=ReceiptProgressed(reporter=reporter, entries=part),
-                    workspace_id=None,
-                    operation_id=None,
-                    cause=self.cause,
-                    at=self.now,
-                )
-            )
+            reporter = self._reporter or f"{self._service}/api/{part[0]['operation_id']}"
+            row = outgoing_report(reporter, part, self.new_id("report"), self.cause, self.now)
+            self._pending.events.append(row)

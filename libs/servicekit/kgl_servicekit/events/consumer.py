@@ -5,8 +5,11 @@ batch without a commit seeks back to the stored position.
 """
 
 import asyncio
+import contextlib
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from uuid import UUID
 
 from loguru import logger
@@ -16,41 +19,45 @@ from kgl_servicekit.database.connection import LOST
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.events import positions
+from kgl_servicekit.events.alone import HANDLERS
+from kgl_servicekit.events.breaker import Breaker, TooManyRefused
 from kgl_servicekit.events.delivery import Delivery, decode
+from kgl_servicekit.events.holds import HeldState, Hold, retry_delay
+from kgl_servicekit.events.positions import Place
 from kgl_servicekit.events.settle import Batch, PositionMoved, settle
 from kgl_servicekit.events.subscription import Subscription
-from kgl_servicekit.metrics import CONSUMED, CONSUMER_BATCH_SECONDS, CONSUMER_PAUSED
+from kgl_servicekit.failpoints import failpoint
+from kgl_servicekit.metrics import CONSUMED, CONSUMER_BATCH_SECONDS, CONSUMER_BREAKER, CONSUMER_PAUSED
 
-_PAUSE_LIMIT = 10.0
-
-_START = """
-insert into consumer_position (subscription, topic, incarnation, partition, next, from_start)
-select $1, $2, $3, partition, 0, true from unnest($4::int[]) as i(partition)
-on conflict do nothing
-"""
-
-_POSITIONS = """
-select partition, next from consumer_position
-where subscription = $1 and topic = $2 and incarnation = $3 and partition = any($4::int[])
-"""
-
-
-@dataclass(slots=True)
-class _Assigned:
-    """Stored position by partition, as last seen."""
-
-    next: dict[int, int]
+_PAUSE_LIMIT = 5.0
+_BREAKER_PAUSE = 30.0
+_MIRROR_SECONDS = 1.0
+_LANES = 2
+_UNHANDLED = ("duplicate", "unwanted", "held")
 
 
 class SubscriptionRunner:
     """Consumes one subscription in this process; several processes divide the partitions."""
 
-    def __init__(self, database: Database, bus: Bus, subscription: Subscription) -> None:
+    def __init__(
+        self, database: Database, bus: Bus, subscription: Subscription, *, breaker_pause: float = _BREAKER_PAUSE
+    ) -> None:
         self._database = database
         self._bus = bus
         self._subscription = subscription
-        self._incarnation = ""
-        self._assigned = _Assigned({})
+        self._breaker = Breaker(subscription.reject_share)
+        self._breaker_pause = breaker_pause
+        self._place = Place(subscription.name, subscription.topic.name, "", ())
+        self._next: dict[int, int] = {}
+        self._alone_until: dict[int, int] = {}
+        self._in_flight: dict[int, int] = {}
+        self._mirrored: dict[int, int] = {}
+        self._mirror_at = 0.0
+        name = subscription.name
+        self._seconds = CONSUMER_BATCH_SECONDS.labels(name)
+        self._paused = CONSUMER_PAUSED.labels(name)
+        self._broken = CONSUMER_BREAKER.labels(name)
 
     async def run(self) -> None:
         """Consume until cancelled. An outage pauses the subscription and spends no attempt."""
@@ -59,79 +66,170 @@ class SubscriptionRunner:
             try:
                 await self._consume()
             except Unavailable as out:
-                logger.bind(subscription=self._subscription.name, error=str(out)).warning("consumer.paused")
-                CONSUMER_PAUSED.labels(self._subscription.name).set(1)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _PAUSE_LIMIT)
+                delay = await self._pause(out, delay)
 
     async def _consume(self) -> None:
-        self._incarnation = await self._bus.incarnation(self._subscription.topic.name)
-        consumer = self._bus.consumer(self._subscription.topic.name, self._subscription.name, self._load_positions)
+        """As a member of the group, until the bus cannot be reached."""
+        incarnation = await self._bus.incarnation(self._subscription.topic.name)
+        self._place = replace(self._place, incarnation=incarnation)
+        consumer = self._bus.consumer(self._subscription.topic.name, self._subscription.name, self._assign)
         await consumer.start()
-        CONSUMER_PAUSED.labels(self._subscription.name).set(0)
+        self._paused.set(0)
+        delay = 0.1
         try:
             while True:
-                for polled in await consumer.poll(self._subscription.batch, 1.0):
-                    await self._settle_polled(consumer, polled)
+                polled = await consumer.poll(self._subscription.batch, 1.0)
+                failpoint("consumer.polled")
+                try:
+                    await self._settle_all(consumer, polled)
+                    delay = 0.1
+                    self._paused.set(0)
+                    self._broken.set(0)
+                    await self._mirror(consumer)
+                except Unavailable as out:
+                    await self._seek_back(consumer, polled)
+                    delay = await self._pause(out, delay)
+                except TooManyRefused as refused:
+                    await self._seek_back(consumer, polled)
+                    self._broken.set(1)
+                    logger.bind(subscription=self._subscription.name, error=str(refused)).error("consumer.breaker_open")
+                    await asyncio.sleep(self._breaker_pause)
         finally:
+            with contextlib.suppress(Unavailable):
+                await self._mirror(consumer, now=True)
+                await self._database.run((), positions.stop_cleanly, self._at(consumer.assignment()))
             await consumer.stop()
 
-    async def _load_positions(self, partitions: frozenset[int]) -> Mapping[int, int]:
-        async def load(tx: Transaction, wanted: list[int]) -> dict[int, int]:
-            place = (self._subscription.name, self._subscription.topic.name, self._incarnation, wanted)
-            await tx.execute(_START, *place)
-            return {row["partition"]: row["next"] for row in await tx.fetch(_POSITIONS, *place)}
+    async def _pause(self, out: Unavailable, delay: float) -> float:
+        logger.bind(subscription=self._subscription.name, error=str(out)).warning("consumer.paused")
+        self._paused.set(1)
+        await asyncio.sleep(delay)
+        return min(delay * 2, _PAUSE_LIMIT)
 
-        positions = await self._database.run((), load, sorted(partitions))
-        self._assigned.next.update(positions)
-        return positions
+    def _at(self, partitions: frozenset[int]) -> Place:
+        return replace(self._place, partitions=sorted(partitions))
+
+    async def _assign(self, partitions: frozenset[int]) -> Mapping[int, int]:
+        """New partitions: where each goes on; with care where earlier workers did not get through."""
+        assigned = await self._database.run((), positions.assign, self._at(partitions))
+        ends = await self._bus.end_offsets(self._place.topic) if any(p.suspicious for p in assigned.values()) else {}
+        for partition, place in assigned.items():
+            self._next[partition] = self._mirrored[partition] = place.next
+            if place.suspicious:  # what came after those starts cannot have killed them
+                self._alone_until[partition] = min(place.next + self._subscription.batch, ends.get(partition, 0))
+        return {partition: place.next for partition, place in assigned.items()}
+
+    async def _seek_back(self, consumer: Consumer, polled: Sequence[PartitionBatch]) -> None:
+        for batch in polled:
+            await consumer.seek(batch.partition, self._next[batch.partition])
+
+    async def _settle_all(self, consumer: Consumer, polled: Sequence[PartitionBatch]) -> None:
+        """Two partitions at a time, so that decoding one overlaps with the statements of the other."""
+        lanes = asyncio.Semaphore(_LANES)
+
+        async def in_lane(batch: PartitionBatch) -> None:
+            async with lanes:
+                await self._settle_polled(consumer, batch)
+
+        ended = await asyncio.gather(*map(in_lane, polled), return_exceptions=True)
+        for failure in filter(None, ended):
+            raise failure
 
     async def _settle_polled(self, consumer: Consumer, polled: PartitionBatch) -> None:
+        partition = polled.partition
         deliveries = [decode(self._subscription, record) for record in polled.records]
-        if not deliveries:
-            return
         try:
-            with CONSUMER_BATCH_SECONDS.labels(self._subscription.name).time():
-                await self._settle(polled.partition, deliveries)
+            with self._seconds.time():
+                if deliveries[0].record.offset < self._alone_until.get(partition, 0):
+                    async with HANDLERS.alone():
+                        await self._settle_alone(partition, deliveries)
+                else:
+                    async with HANDLERS.shared():
+                        await self._settle(partition, deliveries)
         except PositionMoved:
-            positions = await self._load_positions(frozenset({polled.partition}))
-            await consumer.seek(polled.partition, positions[polled.partition])
-            return
-        await consumer.commit(polled.partition, self._assigned.next[polled.partition])
+            stored = await self._database.run((), positions.load, self._at(frozenset({partition})))
+            self._next.update(stored)
+            await consumer.seek(partition, stored[partition])
+        failpoint("consumer.settled")
 
     async def _settle(self, partition: int, deliveries: Sequence[Delivery]) -> None:
-        """Settle in one transaction; if a handler raises, one by one from the left."""
+        """Settle in one transaction; if a handler raises, in halves from the left, down to the one that it is."""
         try:
             await self._commit(partition, deliveries)
-        except (Unavailable, PositionMoved, *LOST):
+        except (Unavailable, PositionMoved, TooManyRefused, *LOST):
             raise
         except Exception as error:
             if len(deliveries) == 1:
-                failed = f"{type(error).__name__}: {error}"[:2000]
-                logger.bind(subscription=self._subscription.name).opt(exception=error).warning("event.failed")
-                await self._commit(partition, deliveries, failed)
+                await self._hold_failed(partition, deliveries[0], error)
                 return
-            for delivery in deliveries:
-                await self._settle(partition, [delivery])
+            middle = len(deliveries) // 2
+            await self._settle(partition, deliveries[:middle])
+            await self._settle(partition, deliveries[middle:])
 
-    async def _commit(self, partition: int, deliveries: Sequence[Delivery], failed: str | None = None) -> None:
+    async def _settle_alone(self, partition: int, deliveries: Sequence[Delivery]) -> None:
+        """One event at a time, each in flight alone; a killer of workers is held instead of handled."""
+        logger.bind(subscription=self._subscription.name, partition=partition).warning("consumer.careful")
+        for delivery in deliveries:
+            offset = delivery.record.offset
+            if self._in_flight.get(partition) != offset:  # a repeat after an outage is no death
+                harmless = await self._database.run((), positions.take_off, (self._place, partition, offset))
+                self._in_flight[partition] = offset
+                if not harmless:
+                    killer = f"the worker died {positions.MOST_DEATHS} times while it handled this event alone"
+                    logger.bind(subscription=self._subscription.name, offset=offset).error("event.quarantined")
+                    held = Hold(delivery, "dead", "quarantined", positions.MOST_DEATHS, error=killer)
+                    await self._commit(partition, [delivery], held)
+                    continue
+            await self._settle(partition, [delivery])
+
+    async def _hold_failed(self, partition: int, delivery: Delivery, error: Exception) -> None:
+        subscription = self._subscription
+        logger.bind(subscription=subscription.name).opt(exception=error).warning("event.failed")
+        state: HeldState = "dead" if subscription.attempts <= 1 else "retrying"
+        sentence = f"{type(error).__name__}: {error}"[:2000]
+        held = Hold(delivery, state, "failed", 1, retry_delay(subscription, 1), sentence)
+        await self._commit(partition, [delivery], held)
+
+    async def _commit(self, partition: int, deliveries: Sequence[Delivery], held: Hold | None = None) -> None:
         batch = Batch(
-            incarnation=self._incarnation,
+            incarnation=self._place.incarnation,
             partition=partition,
-            start=self._assigned.next[partition],
+            start=self._next[partition],
             end=deliveries[-1].record.offset + 1,
             deliveries=deliveries,
-            failed=failed,
+            hold=held,
         )
         outcomes = await self._database.run(
             _workspaces(deliveries),
-            settle,
-            (self._subscription, batch),
+            self._settle_checked,
+            batch,
             reporter=f"{self._database.service}/{self._subscription.name}/{partition}",
         )
-        self._assigned.next[partition] = batch.end
+        self._next[partition] = batch.end
+        self._breaker.count(*_refused(outcomes))
         for outcome, count in outcomes.items():
             CONSUMED.labels(self._subscription.name, outcome).inc(count)
+
+    async def _settle_checked(self, tx: Transaction, batch: Batch) -> Counter[str]:
+        outcomes = await settle(tx, (self._subscription, batch))
+        self._breaker.check(*_refused(outcomes))
+        return outcomes
+
+    async def _mirror(self, consumer: Consumer, *, now: bool = False) -> None:
+        """Tell the bus where we are, at most once a second: for lag tools and trimming."""
+        if not now and time.monotonic() < self._mirror_at:
+            return
+        self._mirror_at = time.monotonic() + _MIRROR_SECONDS
+        for partition in consumer.assignment():
+            if self._mirrored.get(partition) != self._next[partition]:
+                await consumer.commit(partition, self._next[partition])
+                self._mirrored[partition] = self._next[partition]
+        failpoint("consumer.mirrored")
+
+
+def _refused(outcomes: Counter[str]) -> tuple[int, int]:
+    """How many events were handled, and how many of them were refused."""
+    return outcomes.total() - sum(outcomes[name] for name in _UNHANDLED), outcomes["refused"]
 
 
 def _workspaces(deliveries: Sequence[Delivery]) -> list[UUID]:

@@ -14,11 +14,12 @@ import asyncpg
 
 from kgl_servicekit.bus.port import StoredRecord
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.events.delivery import Delivery
+from kgl_servicekit.events.delivery import Delivery, storable
 from kgl_servicekit.events.subscription import Subscription
 
 HeldState = Literal["retrying", "waiting", "dead"]
-Reason = Literal["failed", "rejected", "unreadable", "gap", "behind"]
+Reason = Literal["failed", "rejected", "unreadable", "quarantined", "too_old", "gap", "behind"]
+_REFUSED: frozenset[Reason] = frozenset({"failed", "rejected", "unreadable", "quarantined", "too_old"})
 
 _HOLD = """
 insert into held_event (subscription, topic, key, partition, "offset", sequence, epoch, event_id, type, workspace_id,
@@ -56,6 +57,11 @@ class Hold:
     delay: float = 0.0
     error: str | None = None
 
+    @property
+    def refused(self) -> bool:
+        """Whether the event itself is the reason, and not one before it."""
+        return self.reason in _REFUSED
+
 
 def retry_delay(subscription: Subscription, attempts: int) -> float:
     """Seconds until the next try: exponential with full jitter."""
@@ -90,7 +96,7 @@ def _row(subscription: str, held: Hold) -> tuple[object, ...]:
     return (
         subscription,
         record.topic,
-        record.key,
+        held.delivery.key,
         record.partition,
         record.offset,
         envelope.sequence if envelope else None,
@@ -103,8 +109,8 @@ def _row(subscription: str, held: Hold) -> tuple[object, ...]:
         held.reason,
         held.attempts,
         held.delay,
-        held.error,
-        dict(record.headers),
+        None if held.error is None else storable(held.error),
+        {name: storable(value) for name, value in record.headers.items()},
         record.value,
     )
 
@@ -133,18 +139,34 @@ async def release(tx: Transaction, event_id: int) -> None:
     await tx.execute("delete from held_event where id = $1", event_id)
 
 
-async def postpone(
-    tx: Transaction, event_id: int, state: HeldState, delay: float, error: str, *, attempt: int = 1
-) -> None:
-    """Count a failed attempt, durably, and wait `delay` seconds or give up."""
+async def start_attempt(tx: Transaction, event_id: int, delay: float) -> int:
+    """Count an attempt before it is made, so that one which ends the process is counted too; the answer is its number.
+
+    If nothing more is heard of it, the next one is due after `delay` seconds.
+    """
+    attempts: int = await tx.fetchval(
+        """update held_event set attempts = attempts + 1, next_at = now() + $2 * interval '1 second', last_at = now()
+           where id = $1 returning attempts""",
+        event_id,
+        delay,
+    )
+    return attempts
+
+
+async def undo_attempt(tx: Transaction, event_id: int) -> None:
+    """The attempt met an outage: it does not count, and the next one is due at once."""
+    await tx.execute("update held_event set attempts = attempts - 1, next_at = now() where id = $1", event_id)
+
+
+async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: float, error: str) -> None:
+    """After a failed attempt: wait `delay` seconds, or give up."""
     await tx.execute(
-        """update held_event set attempts = attempts + $5, state = $2, next_at = now() + $3 * interval '1 second',
-                  error = $4, last_at = now() where id = $1""",
+        """update held_event set state = $2, next_at = now() + $3 * interval '1 second', error = $4, last_at = now()
+           where id = $1""",
         event_id,
         state,
         delay,
-        error,
-        attempt,
+        storable(error),
     )
 
 

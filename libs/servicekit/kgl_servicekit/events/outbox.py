@@ -6,13 +6,15 @@ the relay orders by are drawn under the same lock, so that order of ids is order
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+
+import orjson
 
 from kgl_contracts.envelope import EVENT_LIMIT
 from kgl_contracts.event import REGISTRY, EventData
+from kgl_contracts.operations import ReceiptProgressed
 from kgl_contracts.topics import Topic
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.connection import Connection
@@ -51,16 +53,21 @@ class EventRefused(ValueError):
     """The event may not be sent: its type is unknown, or it is larger than the limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Emission:
-    """One event that leaves with the transaction."""
+class Outgoing(NamedTuple):
+    """One event that leaves with the transaction: a row of the outbox, in the order of the statement above."""
 
     id: UUID
-    event: EventData
+    topic: str
+    key: str
+    type: str
+    shard: int
     workspace_id: UUID | None
     operation_id: UUID | None
-    cause: Cause
+    causation_id: UUID
+    actor: str
+    traceparent: str | None
     at: datetime
+    data: bytes
 
 
 def shard_of(topic: Topic, key: str) -> int:
@@ -68,30 +75,52 @@ def shard_of(topic: Topic, key: str) -> int:
     return 0 if topic.one_shard else zlib.crc32(key.encode()) % SHARDS
 
 
-async def write_emissions(connection: Connection, emissions: Sequence[Emission]) -> None:
-    """Write the events of one transaction, in one statement; raises EventRefused."""
-    rows = [_row(emission) for emission in emissions]
-    await connection.execute(_WRITE, *(list(column) for column in zip(*rows, strict=True)))
+def outgoing(
+    event: EventData, id: UUID, cause: Cause, at: datetime, *, workspace: UUID | None, operation: UUID | None
+) -> Outgoing:
+    """The row of one event; raises EventRefused."""
+    model = type(event)
+    if REGISTRY.get(model.event_type) is not model:
+        raise EventRefused(f"{model.__name__} is no declared event type")
+    data = model.__pydantic_serializer__.to_json(event)
+    return _row(model, event.key, data, id, cause, at, workspace, operation)
 
 
-def _row(emission: Emission) -> tuple[Any, ...]:
-    event = emission.event
-    if REGISTRY.get(event.event_type) is not type(event):
-        raise EventRefused(f"{type(event).__name__} is no declared event type")
-    data = event.model_dump_json().encode()
+def outgoing_report(reporter: str, entries: Sequence[dict[str, Any]], id: UUID, cause: Cause, at: datetime) -> Outgoing:
+    """The row of `ReceiptProgressed`, without a model for each of its many entries."""
+    data = orjson.dumps({"reporter": reporter, "entries": entries})
+    return _row(ReceiptProgressed, reporter, data, id, cause, at, None, None)
+
+
+def _row(
+    model: type[EventData],
+    key: str,
+    data: bytes,
+    id: UUID,
+    cause: Cause,
+    at: datetime,
+    workspace: UUID | None,
+    operation: UUID | None,
+) -> Outgoing:
     if len(data) > EVENT_LIMIT:
-        raise EventRefused(f"{event.event_type} has {len(data)} bytes; an event may have {EVENT_LIMIT}")
-    return (
-        emission.id,
-        event.topic.name,
-        event.key,
-        event.event_type,
-        shard_of(event.topic, event.key),
-        emission.workspace_id,
-        emission.operation_id,
-        emission.cause.id,
-        emission.cause.actor,
-        emission.cause.traceparent,
-        emission.at,
+        raise EventRefused(f"{model.event_type} has {len(data)} bytes; an event may have {EVENT_LIMIT}")
+    topic, shard = model.topic, shard_of(model.topic, key)
+    return Outgoing(
+        id,
+        topic.name,
+        key,
+        model.event_type,
+        shard,
+        workspace,
+        operation,
+        cause.id,
+        cause.actor,
+        cause.traceparent,
+        at,
         data,
     )
+
+
+async def write_outgoing(connection: Connection, rows: Sequence[Outgoing]) -> None:
+    """Write the events of one transaction, in one statement."""
+    await connection.execute(_WRITE, *map(list, zip(*rows, strict=True)))

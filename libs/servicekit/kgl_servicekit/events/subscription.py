@@ -1,19 +1,19 @@
 """What a service says of the events that it takes: a subscription, and one handler for each type."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_contracts.topics import Topic
+from kgl_servicekit.database.cause import Cause
 
 E = TypeVar("E", bound=EventData)
 
 
-@dataclass(frozen=True, slots=True)
-class Event(Generic[E]):
+class Event(NamedTuple, Generic[E]):
     """A decoded event: its contract's data, and the attributes that it came with."""
 
     data: E
@@ -22,6 +22,23 @@ class Event(Generic[E]):
     @property
     def key(self) -> str:
         return self.data.key
+
+    @property
+    def cause(self) -> Cause:
+        """This event as the cause of what its handler does."""
+        return cause_of(self.envelope)
+
+
+def cause_of(envelope: Envelope) -> Cause:
+    """The event with this envelope as the cause of what its handler does."""
+    return Cause(
+        envelope.id,
+        "event",
+        envelope.actor_id or f"service:{envelope.source}",
+        envelope.time,
+        envelope.operation_id,
+        envelope.traceparent,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +63,38 @@ DONE = Done()
 SUPERSEDED = Superseded()
 
 Handler = Callable[[Any, Event[Any]], Awaitable[Verdict]]
+BatchHandler = Callable[[Any, Sequence[Event[Any]]], Awaitable[Sequence[Verdict]]]
 H = TypeVar("H", bound=Handler)
+B = TypeVar("B", bound=BatchHandler)
 
 
 @dataclass(frozen=True, slots=True)
 class Handled:
     """How one type is handled; `stage` of the receipt is reported when the event fails.
 
-    `workspaces` names those of an event that speaks of several; otherwise it is the envelope's.
+    `handle` takes one event, or `handle_batch` those that lie next to each other. `workspaces` names those of
+    an event that speaks of several; otherwise it is the envelope's.
     """
 
     model: type[EventData]
-    handle: Handler
     stage: str | None
     workspaces: Callable[[Any], Iterable[UUID]] | None
+    handle: Handler
+    handle_batch: BatchHandler | None = None
+
+    @property
+    def validate(self) -> Callable[[bytes], Any]:
+        """Reads the data of an event; raises pydantic's ValidationError."""
+        return self.model.__pydantic_validator__.validate_json
 
 
 class Subscription:
     """A named handler set on a topic: the unit of consumer group, position and holds.
 
-    `attempts` and the back-off (seconds) are those of an event whose handler raises.
+    attempts, backoff     of an event whose handler raises: tries, and seconds before the first retry
+    gap_patience          seconds that a missing event of a key is waited for
+    batch                 the most events of one transaction
+    reject_share          of 100 events; when more than this share is refused, the subscription pauses
     """
 
     def __init__(
@@ -77,7 +106,8 @@ class Subscription:
         backoff: float = 1.0,
         backoff_limit: float = 300.0,
         gap_patience: float = 60.0,
-        batch: int = 200,
+        batch: int = 500,
+        reject_share: float = 0.2,
     ) -> None:
         self.name = name
         self.topic = topic
@@ -86,6 +116,7 @@ class Subscription:
         self.backoff_limit = backoff_limit
         self.gap_patience = gap_patience
         self.batch = batch
+        self.reject_share = reject_share
         self.handlers: dict[str, Handled] = {}
 
     def on(
@@ -98,11 +129,31 @@ class Subscription:
         """Declare the handler of one event type. It does no I/O but its transaction."""
 
         def declare(handle: H) -> H:
-            if not self.topic.carries(model.topic):
-                raise TypeError(f"{model.event_type} is on {model.topic.name}, not on {self.topic.name}")
-            if model.event_type in self.handlers:
-                raise TypeError(f"{self.name} has two handlers for {model.event_type}")
-            self.handlers[model.event_type] = Handled(model, handle, stage, workspaces)
+            self._add(Handled(model, stage, workspaces, handle))
             return handle
 
         return declare
+
+    def on_batch(self, model: type[EventData], *, stage: str | None = None) -> Callable[[B], B]:
+        """Declare a handler of many events at once, for statements over sets; it answers a verdict for each.
+
+        The transaction has the workspaces of all; `tx.under(event)` is the transaction as one of them sees it,
+        to emit and to report under it. Row locks are taken in sorted order.
+        """
+
+        def declare(handle: B) -> B:
+            async def handle_one(tx: Any, event: Event[Any]) -> Verdict:
+                return (await handle(tx, [event]))[0]
+
+            self._add(Handled(model, stage, None, handle_one, handle))
+            return handle
+
+        return declare
+
+    def _add(self, handled: Handled) -> None:
+        model = handled.model
+        if not self.topic.carries(model.topic):
+            raise TypeError(f"{model.event_type} is on {model.topic.name}, not on {self.topic.name}")
+        if model.event_type in self.handlers:
+            raise TypeError(f"{self.name} has two handlers for {model.event_type}")
+        self.handlers[model.event_type] = handled

@@ -11,10 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIWebSocketRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kgl_servicekit.errors import Problem
 from kgl_servicekit.http.answers import answer_http, answer_invalid, answer_problem
 from kgl_servicekit.http.cors import Cors, listed_origins
+from kgl_servicekit.http.dispatch import Dispatch
 from kgl_servicekit.http.guard import origin_of
 from kgl_servicekit.http.health import Check, mount_health
 from kgl_servicekit.http.observe import Observe
@@ -57,6 +60,29 @@ class Kit:
     origins: frozenset[str]
 
 
+class _Application(FastAPI):
+    """FastAPI with the layers that we use and no others.
+
+    Traces, metrics, the limit of bodies and the last answer to an error are ours (`Observe`, `serve`); what is
+    left to FastAPI (`ApiRoute` without a plan, WebSockets) brings its own exit stacks.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = ExceptionMiddleware(Dispatch(self.router), handlers=self.exception_handlers)
+        for layer, args, options in reversed(self.user_middleware):
+            app = layer(app, *args, **options)
+        return app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
+
 def create_app(service: Served) -> FastAPI:
     """The HTTP application of a service. Endpoints find its stores at `request.app.state.outside`.
 
@@ -79,7 +105,7 @@ def create_app(service: Served) -> FastAPI:
         if replicated is not None:
             await replicated.close()
 
-    app = FastAPI(
+    app = _Application(
         title=f"kgl {service.name}",
         version=version("kgl-servicekit"),
         openapi_url=f"/{service.name}/v1/openapi.json",

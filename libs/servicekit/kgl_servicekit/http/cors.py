@@ -1,9 +1,10 @@
 """Cross-origin requests: listed origins may, others get no word that they might (Fetch standard)."""
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kgl_servicekit.http.exchange import header
 from kgl_servicekit.http.guard import origin_of
 
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -38,8 +39,7 @@ class Cors:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
-        origin = headers.get("origin")
+        origin = header(scope, b"origin") if scope["type"] == "http" else None
         if origin is None or origin not in self._origins:
             await self._app(scope, receive, send)
             return
@@ -53,7 +53,7 @@ class Cors:
                 answer.add_vary_header("Origin")
             await send(message)
 
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+        if scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") is not None:
             await Response(status_code=204, headers=_ALLOWED)(scope, receive, marked)
         else:
             await self._app(scope, receive, marked)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from kgl_servicekit.errors import BadRequest
 from kgl_servicekit.http.trace import Trace
@@ -102,9 +103,22 @@ class Exchange:
 
 def exchange_of(connection: HTTPConnection) -> Exchange:
     """The exchange that the connection belongs to."""
-    found: Any = connection.scope[SCOPE_KEY]
+    return found_exchange(connection.scope)
+
+
+def found_exchange(scope: Scope) -> Exchange:
+    """The exchange that `Observe` began for this scope."""
+    found: Any = scope[SCOPE_KEY]
     assert isinstance(found, Exchange)
     return found
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a header, by its name in lower case."""
+    for present, value in scope["headers"]:
+        if present == name:
+            return bytes(value).decode("latin-1")
+    return None
 
 
 async def _caller(connection: HTTPConnection) -> RequestCaller:

@@ -1,17 +1,18 @@
 """The outermost layer: trace, security headers, one log line and two metrics for each request, and no raw 500."""
 
 import time
+from functools import cache
 from typing import Any
 
 from loguru import logger
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kgl_servicekit.http.answers import InternalError, problem_response
-from kgl_servicekit.http.exchange import SCOPE_KEY, Exchange
+from kgl_servicekit.http.exchange import SCOPE_KEY, Exchange, header
 from kgl_servicekit.http.trace import trace_of
+from kgl_servicekit.logs import log_often
 
 REQUESTS = Counter("kgl_http_requests_total", "Requests answered", ["service", "route", "method", "status"])
 SECONDS = Histogram(
@@ -46,7 +47,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = trace_of(Headers(scope=scope).get("traceparent"))
+        trace = trace_of(header(scope, b"traceparent"))
         exchange = scope[SCOPE_KEY] = Exchange(self._service, trace, scope["method"])
         sent = _Sent(send, exchange, self._headers)
         with logger.contextualize(trace_id=trace.trace_id):
@@ -104,10 +105,12 @@ class _Sent:
 def _record(exchange: Exchange, status: int) -> None:
     seconds = time.perf_counter() - exchange.started
     method = exchange.method if exchange.method in _METHODS else "OTHER"
-    REQUESTS.labels(exchange.service, exchange.route, method, str(status)).inc()
-    SECONDS.labels(exchange.service, exchange.route, method).observe(seconds)
+    requests, histogram = _metrics(exchange.service, exchange.route, method, status)
+    requests.inc()
+    histogram.observe(seconds)
     fields: dict[str, Any] = {
         "service": exchange.service,
+        "trace_id": exchange.trace.trace_id,
         "route": exchange.route,
         "method": method,
         "status": status,
@@ -117,4 +120,9 @@ def _record(exchange: Exchange, status: int) -> None:
         fields["principal"] = exchange.caller.principal
         fields["workspace"] = exchange.caller.workspace_if_named
     level = "ERROR" if status == 500 else "DEBUG" if exchange.route in _QUIET else "INFO"
-    logger.bind(**fields).log(level, "request.handled")
+    log_often(level, "request.handled", fields)
+
+
+@cache  # of bounded size: routes are templates, methods a fixed set
+def _metrics(service: str, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(service, route, method, str(status)), SECONDS.labels(service, route, method)

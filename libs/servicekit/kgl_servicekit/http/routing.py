@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from kgl_servicekit.errors import Problem
 from kgl_servicekit.http.openapi import documented, operation_id
+from kgl_servicekit.http.plan import plan_of
 from kgl_servicekit.http.rules import CacheRule, Deprecation, Permission, Rules
-from kgl_servicekit.http.serving import Handle, serve
+from kgl_servicekit.http.serving import Handle, declared_headers, serve
 from kgl_servicekit.identity.permissions import is_permission
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,17 +31,40 @@ class ApiRoute(APIRoute):
 
     rules: Rules
 
+    @cached_property
+    def reading_headers(self) -> dict[str, str]:
+        """The headers of all answers to GET and HEAD."""
+        return declared_headers(self.rules, reading=True)
+
+    @cached_property
+    def writing_headers(self) -> dict[str, str]:
+        """The headers of all other answers."""
+        return declared_headers(self.rules, reading=False)
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self._options = options
         super().__init__(path, endpoint, **options)
+        self._plan = plan_of(self)
+        self.app = AsyncExitStackMiddleware(self.app) if self._plan is None else self._answer
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is answered without FastAPI's solver."""
+        return self._plan is not None
 
     def get_route_handler(self) -> Handle:
+        """How FastAPI answers; for what has no plan."""
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            return await serve(self, request, handle)
+            return await serve(self, request.scope, request.receive, handle)
 
         return guarded
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._plan is not None
+        response = await serve(self, scope, receive, self._plan.handle)
+        await response(scope, receive, send)
 
     def under(self, prefix: str) -> "ApiRoute":
         """The same route below a prefix, with its documentation complete."""

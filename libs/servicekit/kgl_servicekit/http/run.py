@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Depends
-from fastapi.routing import serialize_response
 from starlette.requests import Request
 
 from kgl_servicekit.database.cause import Cause
+from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.http.exchange import Answer, Exchange, Reply, exchange_of
 from kgl_servicekit.http.idempotency import claim, claim_of, keep
+from kgl_servicekit.http.result import json_of
 from kgl_servicekit.ids import uuid7
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ C = TypeVar("C")
 
 class Runs(Protocol):
     """What the kit needs of the service's database."""
+
+    @property
+    def signals(self) -> Signals: ...
 
     async def run(
         self,
@@ -83,7 +87,7 @@ class Runner:
             if key is not None and (before := await claim(tx, key)) is not None:
                 return Replay(before)
             result = await use_case(tx, command)
-            made = await self._answer(result, reply(result) if reply else Reply())
+            made = self._answer(result, reply(result) if reply else Reply())
             if key is not None:
                 await keep(tx, key, made)
             return result, made
@@ -106,21 +110,9 @@ class Runner:
         )
         return await self._database.run(workspace or (), use_case, command, cause=cause)
 
-    async def _answer(self, result: Any, reply: Reply) -> Answer:
+    def _answer(self, result: Any, reply: Reply) -> Answer:
         route = self._route
-        body = b""
-        if route.response_field is not None:
-            body = await serialize_response(
-                field=route.response_field,
-                response_content=result,
-                include=route.response_model_include,
-                exclude=route.response_model_exclude,
-                by_alias=route.response_model_by_alias,
-                exclude_unset=route.response_model_exclude_unset,
-                exclude_defaults=route.response_model_exclude_defaults,
-                exclude_none=route.response_model_exclude_none,
-                dump_json=True,
-            )
+        body = b"" if route.response_field is None else json_of(route, result)
         return Answer(reply.status or route.status_code or 200, dict(reply.headers), body)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from kgl_servicekit.errors import BadRequest, TooMany, Unavailable
 from kgl_servicekit.http.body import UPLOAD_OVERHEAD, KitRequest, check_length, read_body
 from kgl_servicekit.http.conditional import NotModified, etag_of, is_known
-from kgl_servicekit.http.exchange import Answer, Exchange, exchange_of
+from kgl_servicekit.http.exchange import Answer, Exchange, found_exchange
 from kgl_servicekit.http.guard import READING, authenticate
 from kgl_servicekit.http.rules import PUBLIC, Rules
 from kgl_servicekit.http.run import Replay
@@ -34,15 +35,16 @@ class DeadlineExceeded(Unavailable, code="deadline_exceeded"):
     """This took too long and was given up; try again after Retry-After."""
 
 
-async def serve(route: "ApiRoute", request: Request, handle: Handle) -> Response:
+async def serve(route: "ApiRoute", scope: Scope, receive: Receive, handle: Handle) -> Response:
     """Answer a request to a route; raises problems, which are answered further out."""
-    rules, kit, exchange = route.rules, kit_of(request), exchange_of(request)
+    kit: Kit = scope["app"].state.kit
+    rules, exchange = route.rules, found_exchange(scope)
     exchange.route = route.path
-    exchange.headers.update(_declared_headers(rules, exchange.method))
-    if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+    exchange.headers.update(route.reading_headers if exchange.method in READING else route.writing_headers)
+    if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
         raise NulRefused
     limit = kit.settings.max_upload + UPLOAD_OVERHEAD if rules.upload else kit.settings.max_body
-    ours = KitRequest(request.scope, request.receive, limit)
+    ours = KitRequest(scope, receive, limit)
     if rules.permission is not PUBLIC:
         exchange.caller = await authenticate(ours, rules.permission, kit.authority, kit.origins)
         _spend(kit, exchange, rules.cost)
@@ -68,8 +70,9 @@ def kit_of(request: Request) -> "Kit":
     return kit
 
 
-def _declared_headers(rules: Rules, method: str) -> dict[str, str]:
-    cache = rules.cache if method in READING else "no-store"
+def declared_headers(rules: Rules, *, reading: bool) -> dict[str, str]:
+    """What every answer of a route says, as its rules have it."""
+    cache = rules.cache if reading else "no-store"
     if cache is None:
         cache = "private, no-cache"
     headers = {"Cache-Control": f"private, max-age={cache}" if isinstance(cache, int) else cache}

@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 
 from kgl_servicekit.database.cause import Cause
+from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.http.health import Check
 from kgl_servicekit.http.idempotency import FIND, KEEP, LOCK
@@ -68,6 +69,7 @@ class FakeDatabase:
         self.locked: set[int] = set()
         self.causes: list[Cause | None] = []
         self.outage: Exception | None = None
+        self.signals = Signals("postgresql://nowhere")
 
     async def run(
         self,

@@ -62,7 +62,7 @@ class AuthClient:
         self._client = client
         self._url = url
         self._clock = clock
-        self._outcomes: ShortCache[_Outcome] = ShortCache(_MOST_KEPT, clock)
+        self._outcomes: ShortCache[_Outcome] = ShortCache("auth_check", _MOST_KEPT, clock)
         self._out_until = 0.0
 
     async def check(self, authorization: str, workspace_hint: str | None) -> Checked:
@@ -76,6 +76,10 @@ class AuthClient:
             raise outcome.refusal
         assert outcome.checked is not None
         return outcome.checked
+
+    def forget(self) -> None:
+        """Ask anew from now on: something has changed that an answer may have been made from."""
+        self._outcomes.clear()
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -67,7 +67,8 @@ class CachedJwks:
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str) -> RSAKey | None:
-        if kid in self._keys and self._clock() - self._got_at < FRESH_SECONDS:
+        # one request waits for a slow issuer; the others go on with what is known
+        if kid in self._keys and (self._clock() - self._got_at < FRESH_SECONDS or self._lock.locked()):
             return self._keys[kid]
         async with self._lock:
             stale = self._clock() - self._got_at >= FRESH_SECONDS

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from kgl_contracts.identity import MembershipChanged
 from kgl_contracts.topics import IDENTITY
+from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.checked import WorkspaceChoice
 
@@ -20,13 +21,20 @@ UNREADABLE: Mapping[str, Any] = {"unreadable": True}
 # The age counts from the later of two doubts: the tick's own time, and when it was applied here. So neither a
 # bus that lags nor a clock of auth that runs ahead makes an old replica look fresh.
 # An event that cannot be read or applied is held with its key: until that is settled the key is worth nothing.
+# Rows bring the workspace that they belong to along, so that a key is answered by one statement.
 READ = """
+with wanted as materialized (
+    select unnest($1::text[]) as key
+    union
+    select 'workspace:' || workspace_id from identity_replica
+    where key_id = any($1::text[]) and workspace_id is not null
+)
 select key_id, state, false as held,
        case when key_id = 'clock' then extract(epoch from greatest(
            clock_timestamp() - at, clock_timestamp() - (state ->> 'at')::timestamptz))::float8 end as age
-from identity_replica where key_id = any($1::text[])
+from identity_replica where key_id = any(array(select key from wanted))
 union all
-select key, null, true, null from held_key where topic = $2 and key = any($1::text[])
+select key, null, true, null from held_key where topic = $2 and key = any(array(select key from wanted))
 """
 
 CHOICES = """
@@ -52,7 +60,7 @@ class Replica(Protocol):
     """Reads the replica of this service."""
 
     async def read(self, keys: Sequence[str]) -> Snapshot:
-        """The rows of these keys, as far as there are any. Raises Unavailable."""
+        """The rows of these keys, and of the workspaces that they belong to. Raises Unavailable."""
         ...
 
     async def workspaces(self, user_id: UUID) -> list[WorkspaceChoice]:
@@ -62,6 +70,9 @@ class Replica(Protocol):
 
 class Runs(Protocol):
     """What is needed of the service's database."""
+
+    @property
+    def signals(self) -> Signals: ...
 
     async def run(
         self, workspaces: Sequence[UUID], use_case: Callable[[Transaction, C], Awaitable[R]], command: C
@@ -82,9 +93,12 @@ class DatabaseReplica:
 
 
 async def read_replica(tx: Transaction, keys: Sequence[str]) -> Snapshot:
-    """The rows of these keys and the replica's age; a key whose last event is held has the row UNREADABLE."""
+    """The rows of these keys and of their workspaces, and the replica's age.
+
+    A key whose last event is held has the row UNREADABLE.
+    """
     found = await tx.fetch(READ, [CLOCK, *keys], IDENTITY.name)
-    rows = {row["key_id"]: row["state"] for row in found if not row["held"] and row["key_id"] in keys}
+    rows = {row["key_id"]: row["state"] for row in found if not row["held"] and row["key_id"] != CLOCK}
     rows |= {row["key_id"]: UNREADABLE for row in found if row["held"]}
     ages = [row["age"] for row in found if row["age"] is not None]
     return Snapshot(rows, max(ages, default=float("inf")))

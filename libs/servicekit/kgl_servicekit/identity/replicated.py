@@ -1,5 +1,6 @@
 """Checking a credential in a service that is not auth: the replica first, auth itself when that cannot tell."""
 
+import asyncio
 import hmac
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from uuid import UUID
 import httpx
 from loguru import logger
 
+from kgl_servicekit.database.signals import IDENTITY_CHANGED
 from kgl_servicekit.errors import Problem, Unavailable
 from kgl_servicekit.identity.auth_client import AuthClient
 from kgl_servicekit.identity.checked import Checked, WorkspaceChoice
@@ -30,7 +32,8 @@ from kgl_servicekit.settings import ServiceSettings
 
 FRESH_SECONDS = 5.0
 READABLE_SECONDS = 300.0
-KEPT_SECONDS = 1.0
+STALE_KEPT_SECONDS = 1.0
+AUTH_KEPT_SECONDS = 0.5
 _MOST_KEPT = 20_000
 
 Row = Mapping[str, Any]
@@ -59,13 +62,18 @@ class ReplicatedAuthority:
 
     Else auth is asked; if it cannot be, reads go on until the replica is 5 minutes old, and everything else
     gets 503. What can never become right again (a wrong secret, a revoked key or session) is refused at once.
+
+    An answer is kept until the replica that it was made from would be 5 s old, and all are dropped when
+    `changed` is set, which is on each identity event that this service applies, in whatever process: a lost
+    signal costs no more than those 5 s.
     """
 
-    def __init__(self, replica: Replica, tokens: TokenVerifier, auth: AuthClient) -> None:
+    def __init__(self, replica: Replica, tokens: TokenVerifier, auth: AuthClient, changed: asyncio.Event) -> None:
         self._replica = replica
         self._tokens = tokens
         self._auth = auth
-        self._kept: ShortCache[Checked] = ShortCache(_MOST_KEPT)
+        self._changed = changed
+        self._kept: ShortCache[Checked] = ShortCache("access", _MOST_KEPT)
 
     @property
     def session_cookie(self) -> str | None:
@@ -73,6 +81,10 @@ class ReplicatedAuthority:
 
     async def check(self, authorization: str, workspace_hint: str | None, *, reading: bool) -> Checked:
         """See `Authority.check`."""
+        if self._changed.is_set():
+            self._changed.clear()
+            self._kept.clear()
+            self._auth.forget()
         kept_as = fingerprint(f"{'r' if reading else 'w'} {authorization}", workspace_hint)
 
         async def make() -> tuple[Checked, float]:
@@ -97,12 +109,12 @@ class ReplicatedAuthority:
         except _Unknown:
             logger.bind(reading=reading).debug("identity.unknown_here")
         if local is not None and local.age <= FRESH_SECONDS:
-            return local.outcome(), KEPT_SECONDS
+            return local.outcome(), FRESH_SECONDS - local.age
         try:
-            return await self._auth.check(authorization, hint), KEPT_SECONDS / 2
+            return await self._auth.check(authorization, hint), AUTH_KEPT_SECONDS
         except Unavailable:
             if reading and local is not None and local.age <= READABLE_SECONDS:
-                return local.outcome(), KEPT_SECONDS
+                return local.outcome(), STALE_KEPT_SECONDS
             raise
 
     async def _from_replica(self, credential: ApiKey | AccessToken, hint: str | None) -> _Local:
@@ -121,7 +133,7 @@ class ReplicatedAuthority:
             raise SessionEnded
         workspace = _workspace(found, hint)
         if workspace is not None and named is None:
-            more = await self._replica.read([f"workspace:{workspace}", f"membership:{workspace}:{user}"])
+            more = await self._replica.read([f"membership:{workspace}:{user}"])
             found = Snapshot({**found.rows, **more.rows}, max(found.age, more.age))
         permissions, refusal = _permissions(found.rows.get(instance)), None
         if workspace is not None:
@@ -149,10 +161,7 @@ class ReplicatedAuthority:
             workspace = named  # a module of the whole installation works in any workspace that it names
         if named is not None and named != workspace:
             raise WorkspaceMismatch
-        place, is_over = found, False
-        if workspace != INSTANCE_WORKSPACE:
-            place = await self._replica.read([f"workspace:{workspace}"])
-            is_over = _is_over(_known(place, f"workspace:{workspace}"))
+        is_over = workspace != INSTANCE_WORKSPACE and _is_over(_known(found, f"workspace:{workspace}"))
         checked = Checked(
             principal=f"key:{credential.id}",
             workspace_id=workspace,
@@ -160,7 +169,7 @@ class ReplicatedAuthority:
             module=row["module"],
             expires_at=_expiry(row),
         )
-        return _Local(checked, max(found.age, place.age), KeyInvalid if is_over else None)
+        return _Local(checked, found.age, KeyInvalid if is_over else None)
 
 
 def _is_valid(row: Row, credential: ApiKey) -> bool:
@@ -220,7 +229,8 @@ def replicated_authority(database: Runs, settings: ServiceSettings) -> Replicate
     client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=20))
     keys = http_jwks(client, jwks_url(settings))
     tokens = TokenVerifier(keys, settings.issuer_url)
-    return ReplicatedAuthority(DatabaseReplica(database), tokens, AuthClient(client, settings.check_url))
+    auth = AuthClient(client, settings.check_url)
+    return ReplicatedAuthority(DatabaseReplica(database), tokens, auth, database.signals.subscribe(IDENTITY_CHANGED))
 
 
 def jwks_url(settings: ServiceSettings) -> str:

@@ -12,6 +12,7 @@ from kgl_contracts.identity import (
     WorkspaceChanged,
 )
 from kgl_contracts.topics import IDENTITY
+from kgl_servicekit.database.signals import IDENTITY_CHANGED
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 
@@ -39,11 +40,17 @@ def identity_subscription(service: str) -> Subscription:
 
 
 async def apply_identity(tx: Transaction, event: Event[Any]) -> Verdict:
-    """Take over the state of a key. Older events do not come here: the subscription drops them."""
+    """Take over the state of a key, and have every process drop the answers that it keeps.
+
+    Older events do not come here: the subscription drops them.
+    """
     state = event.data.model_dump(mode="json")
     workspace = UUID(state["workspace_id"]) if "workspace_id" in state else None
     sequence = event.envelope.sequence or 0
     await tx.execute(UPSERT, event.key, event.data.event_type, sequence, workspace, state)
+    if isinstance(event.data, Ticked):
+        return DONE  # the time alone: what was answered before is as right as it was
+    tx.notify(IDENTITY_CHANGED)
     if isinstance(event.data, WorkspaceChanged):
         await _apply_slug(tx, event.data, sequence)
     return DONE

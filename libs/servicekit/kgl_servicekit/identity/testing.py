@@ -67,7 +67,8 @@ class FakeReplica:
         self.reads += 1
         if self.outage is not None:
             raise self.outage
-        return Snapshot({key: self.rows[key] for key in keys if key in self.rows}, self.age)
+        of_rows = {f"workspace:{self.rows[key].get('workspace_id')}" for key in keys if key in self.rows}
+        return Snapshot({key: self.rows[key] for key in {*keys, *of_rows} if key in self.rows}, self.age)
 
     async def workspaces(self, user_id: UUID) -> list[WorkspaceChoice]:
         ids = [key.split(":")[1] for key in self.rows if key.startswith("membership:") and key.endswith(str(user_id))]

@@ -21,6 +21,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from kgl_servicekit.identity.cache_meter import CacheMeter
 from kgl_servicekit.identity.credential import AccessToken
 from kgl_servicekit.identity.jwks import JwksSource
 from kgl_servicekit.identity.problems import TokenExpired, TokenInvalid
@@ -76,6 +77,7 @@ class TokenVerifier:
         self._now = now
         self._size = size
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._meter = CacheMeter("verified_tokens")
 
     async def verify(self, token: AccessToken) -> Claims:
         """The claims of a valid token.
@@ -86,9 +88,12 @@ class TokenVerifier:
         known = self._verified.get(name)
         if known is not None and await self._keys.key(known.kid) is known.key:
             if known.claims.expires_at <= self._now():
-                del self._verified[name]
+                self._verified.pop(name, None)
+                self._meter.holds(len(self._verified))
                 raise TokenExpired
+            self._meter.hit()
             return known.claims
+        self._meter.miss()
         kid = _kid_of(token.text)
         key = await self._keys.key(kid)
         if key is None:
@@ -97,6 +102,7 @@ class TokenVerifier:
         self._verified[name] = _Verified(claims, kid, key)
         if len(self._verified) > self._size:
             self._verified.popitem(last=False)
+        self._meter.holds(len(self._verified))
         return claims
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """The identity replica on a real database, from the events to the answer at the door."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from kgl_contracts.identity import (
     WorkspaceChanged,
 )
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.signals import IDENTITY_CHANGED
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, Event
 from kgl_servicekit.http import ApiRouter, Caller, create_app
@@ -38,6 +40,7 @@ from kgl_servicekit.identity.tokens import TokenVerifier
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.settings import ServiceSettings
 from kgl_servicekit.testing.counter import MIGRATIONS
+from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 
 SIGNER = TokenSigner()
@@ -76,6 +79,15 @@ async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
 
 @pytest.fixture(scope="module")
 async def database(roles: Roles) -> AsyncIterator[Database]:
+    database = Database(roles.service, service="counter")
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest.fixture
+async def another(roles: Roles) -> AsyncIterator[Database]:
+    """The same database as another process has it."""
     database = Database(roles.service, service="counter")
     await database.start()
     yield database
@@ -126,7 +138,8 @@ def authority_of(database: Database) -> ReplicatedAuthority:
         raise httpx.ConnectError("auth is not there")
 
     auth = AuthClient(httpx.AsyncClient(transport=httpx.MockTransport(never)), "http://auth/check")
-    return ReplicatedAuthority(DatabaseReplica(database), TokenVerifier(SIGNER, SIGNER.issuer), auth)
+    changed = database.signals.subscribe(IDENTITY_CHANGED)
+    return ReplicatedAuthority(DatabaseReplica(database), TokenVerifier(SIGNER, SIGNER.issuer), auth, changed)
 
 
 async def test_every_type_of_the_topic_is_taken() -> None:
@@ -180,6 +193,12 @@ async def test_a_held_key_is_worth_nothing_until_it_is_settled(database: Databas
         rows = (await DatabaseReplica(database).read([key, "key:never-seen"])).rows
         assert rows == {key: UNREADABLE, "key:never-seen": UNREADABLE}
         await owner.execute("delete from held_key")
+        await apply(database, workspace_of(f"w{workspace.hex}", workspace))
+        place = f"workspace:{workspace}"
+        assert (await DatabaseReplica(database).read([key])).rows[place]["deleted"] is False
+        await owner.execute("insert into held_key values ('counter.identity', 'kgl.identity', $1)", place)
+        assert (await DatabaseReplica(database).read([key])).rows[place] == UNREADABLE
+        await owner.execute("delete from held_key")
     finally:
         await owner.close()
     assert (await DatabaseReplica(database).read([key])).rows[key]["permissions"] == ["documents:read"]
@@ -229,6 +248,71 @@ async def test_a_member_a_key_and_their_ends_from_events_to_answer(database: Dat
     await apply(database, revoked)
     with pytest.raises(SessionEnded):
         await authority_of(database).check(token, None, reading=False)
+
+
+async def test_a_revocation_is_known_at_once_where_it_is_applied_and_soon_in_every_other_process(
+    database: Database, another: Database
+) -> None:
+    workspace, key = uuid4(), ApiKey.generate()
+    changed = KeyChanged(
+        key_id=f"key:{key.id}",
+        api_key_id=key.id,
+        workspace_id=workspace,
+        secret_sha256=key.secret_sha256,
+        permissions=("documents:read",),
+    )
+    await apply(database, workspace_of(f"w{workspace.hex}", workspace), changed, tick())
+    here, there = authority_of(database), authority_of(another)
+    for authority in (here, there):
+        await authority.check(f"Bearer {key.text}", None, reading=True)
+    await apply(database, changed.model_copy(update={"revoked": True}))
+    with pytest.raises(KeyInvalid):
+        await here.check(f"Bearer {key.text}", None, reading=True)
+
+    async def refused() -> bool:
+        try:
+            await there.check(f"Bearer {key.text}", None, reading=True)
+        except KeyInvalid:
+            return True
+        return False
+
+    assert await eventually(refused, within=4)  # sooner than the answer ends by itself
+
+
+async def _listened(database: Database) -> asyncio.Event:
+    """The signal of changes, not set; a connection that begins to listen sets it once, as it may have missed some."""
+    changed = database.signals.subscribe(IDENTITY_CHANGED)
+    await eventually(lambda: _is_set(changed), within=5)
+    changed.clear()
+    return changed
+
+
+async def _is_set(event: asyncio.Event) -> bool:
+    return event.is_set()
+
+
+async def test_a_tick_drops_no_answer(another: Database) -> None:
+    changed = await _listened(another)
+    await apply(another, tick())
+    assert not changed.is_set()
+    await apply(another, module(uuid4(), "tagger", "extract"))
+    assert changed.is_set()
+
+
+async def test_answers_are_dropped_when_a_connection_that_may_have_missed_something_is_back(
+    another: Database, roles: Roles
+) -> None:
+    changed = await _listened(another)
+    superuser = await asyncpg.connect(roles.superuser)
+    try:
+        ended = await superuser.fetch(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            " and pid <> pg_backend_pid()"
+        )
+        assert ended
+        assert await eventually(lambda: _is_set(changed), within=5)
+    finally:
+        await superuser.close()
 
 
 async def test_modules_are_those_enabled_and_the_built_in_reader_for_what_is_left(database: Database) -> None:

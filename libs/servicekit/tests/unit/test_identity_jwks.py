@@ -21,11 +21,14 @@ class Issuer:
         self.now = 1000.0
         self.asked = 0
         self.error: Exception | None = None
+        self.answer = asyncio.Event()
+        self.answer.set()
         self.keys = CachedJwks(self.fetch, lambda: self.now)
 
     async def fetch(self) -> Any:
         self.asked += 1
         await asyncio.sleep(0)
+        await self.answer.wait()
         if self.error is not None:
             raise self.error
         return {"keys": [key for signer in self.signers for key in signer.jwks()["keys"]]}
@@ -66,6 +69,20 @@ async def test_a_key_that_was_rotated_out_is_gone_after_five_minutes_and_the_oth
     issuer.now += 1
     assert await issuer.keys.key("first") is None
     assert await issuer.keys.key("second") is kept
+
+
+async def test_a_slow_issuer_holds_up_one_request_and_not_those_whose_key_is_known() -> None:
+    issuer = Issuer(FIRST)
+    known = await issuer.keys.key("first")
+    issuer.answer.clear()
+    issuer.now += 300
+    waiting = asyncio.ensure_future(issuer.keys.key("first"))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(issuer.keys.key("first"), 1) is known
+    assert not waiting.done()
+    issuer.answer.set()
+    assert await waiting is known
+    assert issuer.asked == 2
 
 
 async def test_known_keys_go_on_while_the_issuer_is_out_and_unknown_ones_are_not_called_invalid() -> None:

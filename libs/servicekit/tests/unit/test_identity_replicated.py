@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,8 +24,9 @@ from kgl_servicekit.identity.problems import (
     WorkspaceDenied,
     WorkspaceMismatch,
 )
-from kgl_servicekit.identity.replica import UNREADABLE
+from kgl_servicekit.identity.replica import UNREADABLE, Snapshot
 from kgl_servicekit.identity.replicated import ReplicatedAuthority, jwks_url
+from kgl_servicekit.identity.short_cache import ShortCache
 from kgl_servicekit.identity.testing import FakeReplica, TokenSigner
 from kgl_servicekit.identity.tokens import TokenVerifier
 
@@ -66,7 +67,8 @@ class Scene:
         self.replica = FakeReplica()
         self.auth = Auth()
         self.key = ApiKey.generate()
-        self.authority = ReplicatedAuthority(self.replica, TokenVerifier(SIGNER, SIGNER.issuer), self.auth.client)
+        self.changed = asyncio.Event()
+        self.believe(self.replica)
         rows = self.replica.rows
         rows[f"workspace:{WORKSPACE}"] = {
             "workspace_id": str(WORKSPACE),
@@ -84,6 +86,11 @@ class Scene:
             "expires_at": None,
             "revoked": False,
         }
+
+    def believe(self, replica: FakeReplica) -> None:
+        """An authority of its own, over another replica."""
+        tokens = TokenVerifier(SIGNER, SIGNER.issuer)
+        self.authority = ReplicatedAuthority(replica, tokens, self.auth.client, self.changed)
 
     def change(self, key: str, **state: Any) -> None:
         self.replica.rows[key] = {**self.replica.rows[key], **state}
@@ -283,6 +290,77 @@ async def test_an_answer_is_kept_for_its_workspace_and_kind_of_access_alone(scen
     assert reads == 3
     await scene.authority.check(authorization, str(WORKSPACE), reading=True)
     assert scene.replica.reads == reads
+
+
+async def test_a_key_that_is_revoked_is_refused_as_soon_as_the_service_knows(scene: Scene) -> None:
+    await scene.by_key()
+    scene.change(f"key:{scene.key.id}", revoked=True)
+    assert (await scene.by_key()).module == "tagger"  # kept: the event has not been told of yet
+    scene.changed.set()
+    await scene.refuses_key(KeyInvalid)
+    assert not scene.changed.is_set()
+
+
+async def test_what_auth_said_is_asked_anew_as_soon_as_the_service_knows_of_a_change(scene: Scene) -> None:
+    del scene.replica.rows[f"key:{scene.key.id}"]
+    assert await scene.by_key() == FROM_AUTH
+    scene.auth.respond = lambda: httpx.Response(401, json={"code": "key_invalid"})
+    scene.changed.set()
+    await scene.refuses_key(KeyInvalid)
+    assert len(scene.auth.asked) == 2
+
+
+class SlowReplica(FakeReplica):
+    """Its answers are those of when it was asked, and come when they may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def read(self, keys: Sequence[str]) -> Snapshot:
+        snapshot = await super().read(keys)
+        self.asked.set()
+        await self.go.wait()
+        return snapshot
+
+
+@pytest.mark.parametrize("somebody_asks_meanwhile", [True, False])
+async def test_an_answer_that_is_on_its_way_while_its_key_is_revoked_is_not_for_those_who_ask_later(
+    scene: Scene, somebody_asks_meanwhile: bool
+) -> None:
+    slow = SlowReplica()
+    slow.rows = scene.replica.rows
+    scene.believe(slow)
+    early = asyncio.ensure_future(scene.by_key())
+    await slow.asked.wait()
+    scene.change(f"key:{scene.key.id}", revoked=True)
+    scene.changed.set()
+    if somebody_asks_meanwhile:
+        late = asyncio.ensure_future(scene.by_key())
+        await asyncio.sleep(0)
+        slow.go.set()
+        with pytest.raises(KeyInvalid):
+            await late
+    slow.go.set()
+    assert (await early).module == "tagger"
+    await scene.refuses_key(KeyInvalid)
+
+
+@pytest.mark.parametrize(("age", "kept_seconds"), [(0.0, 5.0), (4.0, 1.0), (5.0, 0.0)])
+async def test_without_any_signal_an_answer_is_kept_until_its_replica_would_be_5_seconds_old(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, age: float, kept_seconds: float
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(scene.authority, "_kept", ShortCache("access", 10, lambda: now))
+    scene.replica.age = age
+    await scene.by_key()
+    scene.change(f"key:{scene.key.id}", revoked=True)
+    if kept_seconds:
+        now = 99.99 + kept_seconds
+        await scene.by_key()
+    now = 100.0 + kept_seconds
+    await scene.refuses_key(KeyInvalid)
 
 
 async def test_the_choices_of_a_user_come_from_the_replica(scene: Scene) -> None:

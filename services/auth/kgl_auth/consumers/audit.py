@@ -1,6 +1,7 @@
 """kgl.audit: every service's security-relevant acts, kept here."""
 
-from kgl_auth.use_cases.record_audit import INSTANCE, record_audit
+from kgl_auth.domain.audit_chain import INSTANCE
+from kgl_auth.use_cases.record_audit import record_audit
 from kgl_contracts import topics
 from kgl_contracts.audit import RecordMade
 from kgl_servicekit.database.transaction import Transaction

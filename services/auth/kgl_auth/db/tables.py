@@ -88,7 +88,7 @@ class BrowserSessionRow(Base, table=True):
 
 
 class SigningKeyRow(Base, table=True):
-    """A key pair of the built-in issuer. One is active; the others verify until they expire."""
+    """A key pair of the built-in issuer. The newest is `active`, and signs from `signs_from` on; older ones expire."""
 
     __tablename__ = "signing_key"
     __table_args__ = (Index("uq_signing_key_active", "active", unique=True, postgresql_where=text("active")),)
@@ -97,6 +97,7 @@ class SigningKeyRow(Base, table=True):
     private_jwk: dict[str, Any] = Field(sa_type=JSONB)
     active: bool
     created_at: datetime = Field(sa_type=TIME)
+    signs_from: datetime = Field(sa_type=TIME)
     expires_at: datetime | None = Field(default=None, sa_type=TIME)
 
 

@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 GENESIS = bytes(32)
+INSTANCE = "instance"
 _EXACT = 2**53
 
 
@@ -20,6 +22,7 @@ class ChainedRecord:
     """One record of a scope's chain, numbered from 1."""
 
     number: int
+    workspace_id: UUID | None
     prev_hash: bytes
     hash: bytes
     record: dict[str, Any]
@@ -41,6 +44,11 @@ class Broken:
     reason: str
 
 
+def workspace_of(scope: str) -> UUID | None:
+    """The workspace of a scope; the instance has none. Raises ValueError for what is neither."""
+    return None if scope == INSTANCE else UUID(scope)
+
+
 def canonical(record: dict[str, Any]) -> bytes:
     """The one JSON text of a record: sorted keys, and one form for each number, whoever stored it meanwhile."""
     return orjson.dumps(storable(record), option=orjson.OPT_SORT_KEYS)
@@ -51,12 +59,12 @@ def link(prev_hash: bytes, record: dict[str, Any]) -> bytes:
     return hashlib.sha256(prev_hash + canonical(record)).digest()
 
 
-def verify(records: Iterable[ChainedRecord], head: ChainHead | None = None) -> Broken | None:
-    """The first break of a whole chain in order of number; None when it holds.
+def follow(records: Iterable[ChainedRecord], last: ChainHead, kept: ChainHead | None = None) -> ChainHead | Broken:
+    """Walk records in order of number, the first of which must follow `last`; the new last one, or the first break.
 
-    An edited, deleted, inserted or moved record is found at its place; with `head`, a cut tail too.
+    An edited, deleted, inserted or moved record is found at its place. `kept` is a head that was seen earlier:
+    the record of its number must have its hash.
     """
-    last = ChainHead()
     for record in records:
         expected = last.number + 1
         if record.number != expected:
@@ -65,9 +73,25 @@ def verify(records: Iterable[ChainedRecord], head: ChainHead | None = None) -> B
             return Broken(record.number, "it does not follow the record before it")
         if record.hash != link(record.prev_hash, record.record):
             return Broken(record.number, "its content is not what was hashed")
+        if _scope_of(record) != (INSTANCE if record.workspace_id is None else str(record.workspace_id)):
+            return Broken(record.number, "it is filed under another workspace than its own")
         last = ChainHead(record.number, record.hash)
-    if head is not None and last != head:
-        return Broken(last.number + 1, f"the chain ends at {last.number}, its head is at {head.number}")
+        if kept is not None and kept.number == last.number and kept != last:
+            return Broken(last.number, "its hash is not that of the head that was kept")
+    return last
+
+
+def _scope_of(record: ChainedRecord) -> object:
+    content: object = record.record  # what the database holds may be any JSON by now
+    return content.get("scope") if isinstance(content, dict) else None
+
+
+def ends(last: ChainHead, head: ChainHead, kept: ChainHead | None = None) -> Broken | None:
+    """The break at the end of a chain whose last record is `last`: cut off, or longer than its head says."""
+    if last != head:
+        return Broken(min(last.number, head.number) + 1, f"the log ends at {last.number}, its head is at {head.number}")
+    if kept is not None and kept.number > last.number:
+        return Broken(last.number + 1, f"the log ends at {last.number}, the head that was kept is at {kept.number}")
     return None
 
 

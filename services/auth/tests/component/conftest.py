@@ -22,7 +22,14 @@ async def auth(roles: Roles) -> AsyncIterator[AuthKit]:
 
 
 @pytest.fixture
-async def alone(postgres: PostgresForTests) -> AsyncIterator[AuthKit]:
+async def alone_roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
+    """A database that no other test sees."""
+    async with postgres.database(MIGRATIONS) as roles:
+        yield roles
+
+
+@pytest.fixture
+async def alone(alone_roles: Roles) -> AsyncIterator[AuthKit]:
     """A service whose database no other test sees."""
-    async with postgres.database(MIGRATIONS) as roles, auth_for_tests(roles) as kit:
+    async with auth_for_tests(alone_roles) as kit:
         yield kit

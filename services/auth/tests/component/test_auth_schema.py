@@ -28,14 +28,43 @@ async def test_every_table_has_a_policy_or_is_listed_as_having_none(roles: Roles
     assert {row["relname"] for row in rows if row["relrowsecurity"]} == set(METADATA.tables) - without
 
 
+@pytest.mark.parametrize("table", ["audit_record", "audit_chain"])
 @pytest.mark.parametrize(
-    "statement", ["update audit_record set number = 2", "delete from audit_record", "truncate audit_record"]
+    "statement",
+    [
+        "update {} set number = 2",
+        "delete from {}",
+        "truncate {}",
+        "insert into {} (scope, number, hash) values ('instance', 1, '')",
+    ],
 )
-async def test_the_service_role_cannot_change_the_audit_log(roles: Roles, statement: str) -> None:
+async def test_the_service_role_cannot_write_to_the_audit_log_by_itself(
+    roles: Roles, table: str, statement: str
+) -> None:
     connection = await asyncpg.connect(roles.service)
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute(statement)
-        assert await connection.fetchval("select count(*) from audit_record") is not None
+            await connection.execute(statement.format(table))
+        assert await connection.fetchval(f"select count(*) from {table}") is not None
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        ('{"scope": "0198f3a0-0000-7000-8000-000000000010"}', asyncpg.InsufficientPrivilegeError),
+        ('{"scope": "elsewhere"}', asyncpg.InvalidTextRepresentationError),
+        ("{}", asyncpg.RaiseError),
+        ("nonsense", asyncpg.InvalidTextRepresentationError),
+    ],
+)
+async def test_the_log_takes_records_of_the_transactions_workspace_alone(
+    roles: Roles, record: str, error: type[Exception]
+) -> None:
+    connection = await asyncpg.connect(roles.service)
+    try:
+        with pytest.raises(error):
+            await connection.execute("select kgl_audit_append($1)", record)
     finally:
         await connection.close()

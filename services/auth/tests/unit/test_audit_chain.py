@@ -3,13 +3,25 @@
 import math
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kgl_auth.domain.audit_chain import GENESIS, ChainedRecord, ChainHead, canonical, link, storable, verify
+from kgl_auth.domain.audit_chain import (
+    GENESIS,
+    INSTANCE,
+    Broken,
+    ChainedRecord,
+    ChainHead,
+    canonical,
+    ends,
+    follow,
+    link,
+    storable,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -18,11 +30,24 @@ JSON = st.recursive(
 )
 
 
+def verify(records: list[ChainedRecord], head: ChainHead | None = None, kept: ChainHead | None = None) -> Broken | None:
+    """Walk all in pages of two, as far as the end."""
+    last = ChainHead()
+    for first in range(0, len(records), 2):
+        walked = follow(records[first : first + 2], last, kept)
+        if isinstance(walked, Broken):
+            return walked
+        last = walked
+    return ends(last, head or last, kept)
+
+
 def chain(length: int) -> tuple[list[ChainedRecord], ChainHead]:
     records, head = [], ChainHead()
     for number in range(1, length + 1):
-        record = {"action": f"act-{number}", "details": {"n": number}}
-        made = ChainedRecord(number=number, prev_hash=head.hash, hash=link(head.hash, record), record=record)
+        record = {"scope": INSTANCE, "action": f"act-{number}", "details": {"n": number}}
+        made = ChainedRecord(
+            number=number, workspace_id=None, prev_hash=head.hash, hash=link(head.hash, record), record=record
+        )
         records.append(made)
         head = ChainHead(number, made.hash)
     return records, head
@@ -44,7 +69,7 @@ def test_the_first_record_follows_zeros() -> None:
 @pytest.mark.parametrize("number", [1, 3, 5])
 def test_an_edited_record_is_found(number: int) -> None:
     records, head = chain(5)
-    records[number - 1] = replace(records[number - 1], record={"action": "other"})
+    records[number - 1] = replace(records[number - 1], record={"scope": INSTANCE, "action": "other"})
     broken = verify(records, head)
     assert broken is not None
     assert broken.number == number
@@ -52,7 +77,7 @@ def test_an_edited_record_is_found(number: int) -> None:
 
 def test_an_edited_record_with_a_new_hash_breaks_the_next() -> None:
     records, head = chain(5)
-    record = {"action": "other"}
+    record = {"scope": INSTANCE, "action": "other"}
     records[2] = replace(records[2], record=record, hash=link(records[2].prev_hash, record))
     broken = verify(records, head)
     assert broken is not None
@@ -87,7 +112,7 @@ def test_moved_records_are_found() -> None:
 
 def test_an_inserted_record_is_found() -> None:
     records, head = chain(5)
-    extra = {"action": "inserted"}
+    extra = {"scope": INSTANCE, "action": "inserted"}
     records.insert(2, replace(records[2], record=extra, hash=link(records[2].prev_hash, extra)))
     broken = verify([replace(record, number=n) for n, record in enumerate(records, 1)], head)
     assert broken is not None
@@ -101,6 +126,35 @@ def test_a_cut_tail_is_found_by_the_head() -> None:
     assert broken is not None
     assert broken.number == 4
     assert verify([], head) is not None
+
+
+def test_a_record_beyond_the_head_is_found() -> None:
+    records, _ = chain(5)
+    _, head = chain(4)
+    broken = verify(records, head)
+    assert broken is not None
+    assert broken.number == 5
+
+
+def test_a_log_that_was_cut_or_made_anew_with_its_head_is_found_by_a_head_that_was_kept() -> None:
+    records, head = chain(5)
+    kept = ChainHead(3, records[2].hash)
+    assert verify(records, head, kept) is None
+    assert verify(records, head, head) is None
+    cut = verify(records[:2], ChainHead(2, records[1].hash), kept)
+    assert cut is not None
+    assert cut.number == 3
+    anew = verify(records, head, ChainHead(3, b"\1" * 32))
+    assert anew is not None
+    assert anew.number == 3
+
+
+def test_a_record_that_is_filed_under_another_workspace_is_found() -> None:
+    records, head = chain(3)
+    records[1] = replace(records[1], workspace_id=uuid4())
+    broken = verify(records, head)
+    assert broken is not None
+    assert broken.number == 2
 
 
 def test_the_order_of_members_does_not_matter_and_every_value_does() -> None:

@@ -1,0 +1,1 @@
+"""What `benchmarks.http` starts: two servers and a load."""

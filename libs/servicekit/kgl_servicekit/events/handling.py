@@ -1,0 +1,65 @@
+"""Calling a handler, and what its answer means."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from kgl_contracts.operations import StageState
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.delivery import Delivery
+from kgl_servicekit.events.holds import Hold
+from kgl_servicekit.events.subscription import Done, Reject, Superseded, Verdict, cause_of
+
+
+async def handle(tx: Transaction, delivery: Delivery) -> tuple[str, Hold | None]:
+    """Run the handler of one delivery; the answer is the outcome, and the hold if it cannot be done."""
+    if delivery.unreadable is not None:
+        await report_stage(tx, delivery, "failed", "unreadable")
+        return "held", Hold(delivery, "dead", "unreadable", error=delivery.unreadable)
+    if delivery.event is None or delivery.handled is None:
+        return "unwanted", None
+    scoped = tx.scoped(delivery.event.cause, delivery.workspaces())
+    return await _outcome(tx, delivery, await delivery.handled.handle(scoped, delivery.event))
+
+
+async def handle_batch(
+    tx: Transaction, deliveries: Sequence[Delivery], outcomes: Counter[str]
+) -> list[tuple[int, Hold]]:
+    """Run a batch handler; the answer is the refused events with their places, the others are counted."""
+    handled = deliveries[0].handled
+    assert handled is not None and handled.handle_batch is not None
+    events = [delivery.event for delivery in deliveries if delivery.event is not None]
+    verdicts = await handled.handle_batch(tx, events)
+    if len(verdicts) != len(events):
+        raise TypeError(f"the handler of {handled.model.event_type} gave {len(verdicts)} verdicts for {len(events)}")
+    refusals = []
+    for place, (delivery, verdict) in enumerate(zip(deliveries, verdicts, strict=True)):
+        if type(verdict) is Done:
+            continue
+        outcome, refused = await _outcome(tx, delivery, verdict)
+        if refused is None:
+            outcomes[outcome] += 1
+        else:
+            refusals.append((place, refused))
+    outcomes["done"] += sum(1 for verdict in verdicts if type(verdict) is Done)
+    return refusals
+
+
+async def _outcome(tx: Transaction, delivery: Delivery, verdict: Verdict) -> tuple[str, Hold | None]:
+    match verdict:
+        case Done():
+            return "done", None
+        case Superseded():
+            return "superseded", None
+        case Reject(reason):
+            await report_stage(tx, delivery, "failed", "rejected")
+            return "held", Hold(delivery, "dead", "rejected", 1, error=reason)
+
+
+async def report_stage(tx: Transaction, delivery: Delivery, state: StageState, code: str, attempt: int = 1) -> None:
+    """Tell the receipt that the handler of this delivery did not get through."""
+    handled = delivery.handled
+    envelope = delivery.envelope
+    if envelope is None or handled is None or handled.stage is None or not delivery.workspaces():
+        return
+    scoped = tx.scoped(cause_of(envelope), delivery.workspaces())
+    await scoped.report(handled.stage, state, attempt=attempt, error=code)

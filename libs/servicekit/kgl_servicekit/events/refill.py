@@ -1,0 +1,29 @@
+"""Refill: the bus has lost data, and gets it again from the outbox, with the same ids, in the same order."""
+
+from collections.abc import Sequence
+
+from kgl_contracts.topics import ALL
+from kgl_servicekit.database.core_migration import SHARDS
+from kgl_servicekit.database.signals import OUTBOX
+from kgl_servicekit.database.transaction import Transaction
+
+# the shard follows from the key as in outbox.shard_of
+_AGAIN = """
+insert into outbox_pending (id, shard, logged_at)
+select id, case when topic = any($3::text[]) then 0 else crc32(convert_to(key, 'UTF8')) % $2 end, logged_at
+from outbox_log where topic = any($1::text[])
+on conflict do nothing
+"""
+
+
+async def refill(tx: Transaction, topics: Sequence[str]) -> int:
+    """Put all that the outbox has kept of these topics (7 days) back to the pending events.
+
+    The relay sends it in the order of its ids; consumers settle what they had as duplicates. The answer is how
+    many events leave again. In one transaction, so that no later event of a key passes an earlier one.
+    """
+    one_shard = [topic.name for topic in ALL if topic.one_shard]
+    await tx.execute("delete from relay_position where topic = any($1::text[])", list(topics))
+    tag = await tx.execute(_AGAIN, list(topics), SHARDS, one_shard)
+    tx.notify(OUTBOX)
+    return int(tag.rpartition(" ")[2])

@@ -1,0 +1,27 @@
+"""A service database of the smallest service, and a bus in memory."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kgl_contracts.topics import DOCUMENTS
+from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.testing.counter import MIGRATIONS
+from kgl_servicekit.testing.postgres import PostgresForTests
+
+
+@pytest.fixture
+async def database(postgres: PostgresForTests) -> AsyncIterator[Database]:
+    async with postgres.database(MIGRATIONS) as roles:
+        database = Database(roles.service, service="counter")
+        await database.start()
+        yield database
+        await database.stop()
+
+
+@pytest.fixture
+async def bus() -> MemoryBus:
+    bus = MemoryBus()
+    await bus.declare([DOCUMENTS])
+    return bus

@@ -1,0 +1,140 @@
+"""A broker that lost what it had acknowledged is noticed, and gets it again from the outbox."""
+
+from uuid import UUID
+
+from kgl_contracts.topics import DOCUMENTS
+from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.bus.port import Ack, Record, SendFailed
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.refill import refill
+from kgl_servicekit.events.relay import Relay
+from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.counter import count_and_tell
+from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, running
+from kgl_servicekit.testing.polling import eventually
+
+
+async def _sent(bus: MemoryBus, expected: int) -> bool:
+    return sum((await bus.end_offsets(DOCUMENTS.name)).values()) == expected
+
+
+async def _tell(database: Database, document: UUID, times: int) -> None:
+    for _ in range(times):
+        await database.run(WORKSPACE, count_and_tell, document)
+
+
+async def _pending(database: Database) -> int:
+    async def read(tx: Transaction, _: None) -> int:
+        return int(await tx.fetchval("select count(*) from outbox_pending"))
+
+    return await database.run((), read, None)
+
+
+async def test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_nothing_has_a_second_effect(
+    database: Database, bus: MemoryBus
+) -> None:
+    handler, first, second = Handler(), uuid7(), uuid7()
+    async with running(
+        Relay(database, bus, worker="a").run, SubscriptionRunner(database, bus, handler.subscription).run
+    ):
+        await _tell(database, first, 3)
+        await eventually(lambda: _effects(database, 3))
+    bus.forget(DOCUMENTS.name)
+    relay = Relay(database, bus, worker="a")
+    async with running(relay.run, SubscriptionRunner(database, bus, handler.subscription).run):
+        await _tell(database, first, 1)
+        await _tell(database, second, 2)
+        await eventually(lambda: _noticed(relay))
+        assert relay.lost is not None and relay.lost.topics == (DOCUMENTS.name,)
+        assert await _sent(bus, 0)
+        assert await database.run((), refill, [DOCUMENTS.name]) == 3
+        await eventually(lambda: _sent(bus, 6))
+        await eventually(lambda: _effects(database, 6))
+        await eventually(lambda: _forgiven(relay))
+    assert set((await consumed_events(database)).values()) == {1}
+    assert [version for document, version in handler.seen if document == first] == [1, 2, 3, 4]
+
+
+async def _effects(database: Database, expected: int) -> bool:
+    return len(await consumed_events(database)) == expected
+
+
+async def _noticed(relay: Relay) -> bool:
+    return relay.lost is not None
+
+
+async def _forgiven(relay: Relay) -> bool:
+    return relay.lost is None
+
+
+async def test_a_broker_with_less_than_it_acknowledged_is_noticed_too(database: Database, bus: MemoryBus) -> None:
+    document = uuid7()
+    async with running(Relay(database, bus, worker="a").run):
+        await _tell(database, document, 2)
+        await eventually(lambda: _sent(bus, 2))
+        await eventually(lambda: _pending_is(database, 0))
+    for partition in range(DOCUMENTS.partitions):
+        del bus.log(DOCUMENTS.name, partition)[1:]
+    relay = Relay(database, bus, worker="a")
+    async with running(relay.run):
+        await _tell(database, document, 1)
+        await eventually(lambda: _noticed(relay))
+    assert await _pending(database) == 1
+
+
+async def _pending_is(database: Database, expected: int) -> bool:
+    return await _pending(database) == expected
+
+
+class _Picky:
+    """A producer that will never take one key."""
+
+    def __init__(self, bus: MemoryBus, refused: str) -> None:
+        self._inner = bus.producer()
+        self._refused = refused
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def send(self, records: list[Record]) -> list[Ack]:
+        for place, record in enumerate(records):
+            if record.key == self._refused:
+                acked = await self._inner.send(records[:place])
+                raise SendFailed("too large for this broker", acked, retryable=False)
+        return await self._inner.send(records)
+
+
+class _PickyBus(MemoryBus):
+    refused = ""
+
+    def producer(self) -> _Picky:  # type: ignore[override]
+        return _Picky(MemoryBusView(self), self.refused)
+
+
+class MemoryBusView(MemoryBus):
+    """The same logs, with the plain producer."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.__dict__ = bus.__dict__
+
+
+async def test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other(database: Database) -> None:
+    bus, refused, other = _PickyBus(), uuid7(), uuid7()
+    await bus.declare([DOCUMENTS])
+    bus.refused = str(refused)
+    async with running(Relay(database, bus, worker="a").run):
+        await _tell(database, other, 1)
+        await _tell(database, refused, 2)
+        await _tell(database, other, 2)
+        await eventually(lambda: _sent(bus, 3))
+        await eventually(lambda: _pending_is(database, 2))
+
+    async def reason(tx: Transaction, _: None) -> tuple[str, str]:
+        row = await tx.fetchrow("select key, error from relay_refused")
+        assert row is not None
+        return row["key"], row["error"]
+
+    assert await database.run((), reason, None) == (str(refused), "too large for this broker")

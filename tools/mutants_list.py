@@ -1,0 +1,217 @@
+"""The bugs that `make mutants` seeds: where, what, and which tests must see it."""
+
+from dataclasses import dataclass
+
+_KIT = "libs/servicekit/kgl_servicekit"
+_TESTS = "libs/servicekit/tests"
+_PATH = f"{_TESTS}/component/test_event_path.py"
+_GUARDS = f"{_TESTS}/component/test_event_guards.py"
+_TRANSACTION = f"{_TESTS}/component/test_transaction.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug: `old` stands once in `file` and becomes `new`; one of `tests` fails then."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "duplicate check removed",
+        f"{_KIT}/events/order.py",
+        'if at <= known:\n            return "duplicate"',
+        'if at <= known:\n            return "next"',
+        (f"{_PATH}::test_what_comes_twice_has_one_effect",),
+    ),
+    Mutant(
+        "inbox check removed",
+        f"{_KIT}/events/order.py",
+        "where not exists (select from inbox n where n.subscription = $1 and n.event_id = fresh.event_id)",
+        "where true",
+        (f"{_TESTS}/component/test_event_inbox.py::test_an_id_has_one_effect_in_one_batch_and_over_batches",),
+    ),
+    Mutant(
+        "offsets committed early",
+        f"{_KIT}/events/settle.py",
+        "    deliveries = batch.deliveries\n",
+        '    deliveries = batch.deliveries\n    await tx.execute("commit")\n    await tx.execute("begin")\n',
+        (f"{_PATH}::test_a_failing_event_holds_its_key_alone_and_is_tried_until_it_works",),
+    ),
+    Mutant(
+        "seek-back removed",
+        f"{_KIT}/events/consumer.py",
+        "                except Unavailable as out:\n                    await self._seek_back(consumer, polled)\n",
+        "                except Unavailable as out:\n",
+        (f"{_GUARDS}::test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing",),
+    ),
+    Mutant(
+        "relay by id with SKIP LOCKED",
+        f"{_KIT}/events/relay.py",
+        "order by p.id limit $2",
+        "order by p.id limit $2 for update of p skip locked",
+        (f"{_GUARDS}::test_a_relay_passes_no_earlier_event_of_a_key_that_somebody_has_locked",),
+    ),
+    Mutant(
+        "sequence drawn before the lock",
+        f"{_KIT}/events/outbox.py",
+        "    on conflict (topic, key) do update set last = k.last + excluded.last\n"
+        "    returning k.topic, k.key, k.last\n",
+        "    on conflict (topic, key) do update set last = greatest(k.last, excluded.last)\n"
+        "    returning k.topic, k.key, (select coalesce(max(sequence), 0) from outbox_log o"
+        " where o.topic = k.topic and o.key = k.key)\n"
+        "        + (select count(*) from input i where i.topic = k.topic and i.key = k.key) as last\n",
+        (f"{_TRANSACTION}::test_concurrent_writers_of_one_key_number_without_gaps_in_id_order",),
+    ),
+    Mutant(
+        "outbox row outside the transaction",
+        f"{_KIT}/database/transaction.py",
+        "            await write_outgoing(self._connection, pending.events)\n",
+        '            await self._connection.execute("commit")\n'
+        '            await self._connection.execute("begin")\n'
+        "            await write_outgoing(self._connection, pending.events)\n",
+        (f"{_GUARDS}::test_without_a_place_for_its_event_an_effect_is_not_there_either",),
+    ),
+    Mutant(
+        "durable attempts dropped",
+        f"{_KIT}/events/holds.py",
+        "update held_event set attempts = attempts + 1, next_at",
+        "update held_event set attempts = attempts, next_at",
+        (f"{_PATH}::test_an_event_that_never_works_is_dead_after_its_attempts_and_keeps_its_key",),
+    ),
+    Mutant(
+        "attempts counted only after they were made",
+        f"{_KIT}/events/redrive.py",
+        'if head["attempts"] >= self._subscription.attempts:',
+        "if False:",
+        (f"{_GUARDS}::test_a_held_event_that_ends_its_workers_is_dead_when_its_attempts_are_spent",),
+    ),
+    Mutant(
+        "redrive without the key lock",
+        f"{_KIT}/events/holds.py",
+        'where subscription = $1 and topic = $2 and key = $3 for update"',
+        'where subscription = $1 and topic = $2 and key = $3"',
+        (f"{_GUARDS}::test_a_key_is_not_freed_while_an_event_is_being_parked_behind_it",),
+    ),
+    Mutant(
+        "dead letter without parking",
+        f"{_KIT}/events/settle.py",
+        "elif delivery.key in self.held and not await self._fills_gap(delivery):",
+        "elif False:",
+        (f"{_PATH}::test_an_event_that_never_works_is_dead_after_its_attempts_and_keeps_its_key",),
+    ),
+    Mutant(
+        "handler ids by uuid7",
+        f"{_KIT}/database/transaction.py",
+        '        if self.cause.kind == "request":\n            return uuid7()',
+        "        if True:\n            return uuid7()",
+        (f"{_TRANSACTION}::test_ids_repeat_under_an_event_and_never_under_a_request",),
+    ),
+    Mutant(
+        "event ids by uuid7",
+        f"{_KIT}/database/transaction.py",
+        'return fast_uuid7() if self.cause.kind == "request" else fast_derived_id(self.cause.id, kind, ordinal)',
+        "return fast_uuid7()",
+        (f"{_TRANSACTION}::test_ids_repeat_under_an_event_and_never_under_a_request",),
+    ),
+    Mutant(
+        "Unavailable counted as an attempt",
+        f"{_KIT}/events/consumer.py",
+        "except (Unavailable, PositionMoved, TooManyRefused, *LOST):",
+        "except (PositionMoved, TooManyRefused):",
+        (f"{_GUARDS}::test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing",),
+    ),
+    Mutant(
+        "Unavailable counted as an attempt of a held event",
+        f"{_KIT}/events/redrive.py",
+        "                await self._database.run((), undo_attempt, head.head)\n",
+        "                pass\n",
+        (f"{_GUARDS}::test_an_outage_while_a_held_event_is_tried_gives_the_attempt_back",),
+    ),
+    Mutant(
+        "log offsets by sequence",
+        f"{_KIT}/bus/postgres_schema.py",
+        "    order by p.topic, p.partition for update\n",
+        "    order by p.topic, p.partition\n",
+        (f"{_TESTS}/contract/test_bus_contract.py::test_no_reader_passes_an_offset_that_may_still_appear",),
+    ),
+    Mutant(
+        "position moved without compare-and-set",
+        f"{_KIT}/events/settle.py",
+        "and partition = $4 and next = $6\nreturning",
+        "and partition = $4 and $6::bigint is not null\nreturning",
+        (f"{_PATH}::test_two_workers_share_the_partitions_and_a_new_one_goes_on_where_the_old_ended",),
+    ),
+    Mutant(
+        "gap ignored",
+        f"{_KIT}/events/order.py",
+        '            return "next"\n        return "gap"',
+        '            return "next"\n        return "next"',
+        (f"{_PATH}::test_a_gap_waits_for_the_missing_event_and_closes_in_order",),
+    ),
+    Mutant(
+        "too old executed",
+        f"{_KIT}/events/order.py",
+        "when f.event_id is not null then 'duplicate' else 'too_old' end",
+        "when f.event_id is not null then 'duplicate' else 'next' end",
+        (
+            f"{_TESTS}/component/test_event_inbox.py::test_what_is_older_than_the_inbox_or_from_the_future_is_held_and_never_executed",
+        ),
+    ),
+    Mutant(
+        "reject breaker ignored",
+        f"{_KIT}/events/consumer.py",
+        "        self._breaker.check(*_refused(outcomes))\n",
+        "",
+        (
+            f"{_TESTS}/component/test_event_breaker.py::test_a_topic_that_cannot_be_handled_is_not_turned_into_dead_letters",
+        ),
+    ),
+    Mutant(
+        "refused event passed by a later one of its key in a batch",
+        f"{_KIT}/events/settle.py",
+        "if any(later.key == refused.delivery.key for later in run[place + 1 :]):",
+        "if False:",
+        (
+            f"{_TESTS}/component/test_event_batches.py::test_a_refused_event_holds_what_comes_after_it_in_the_same_batch",
+        ),
+    ),
+    Mutant(
+        "deaths not counted",
+        f"{_KIT}/events/positions.py",
+        "deaths = case when in_flight = $5 then deaths + 1 else 1 end",
+        "deaths = 1",
+        (
+            f"{_TESTS}/faults/test_killed_workers.py::test_an_event_that_kills_its_workers_is_quarantined_and_all_others_have_their_effect",
+        ),
+    ),
+    Mutant(
+        "acknowledgements forgotten",
+        f"{_KIT}/events/relay_memory.py",
+        "        if lost:\n",
+        "        if False:\n",
+        (f"{_TESTS}/component/test_relay_memory.py::test_a_broker_with_less_than_it_acknowledged_is_noticed_too",),
+    ),
+    Mutant(
+        "refill under new ids of the log",
+        f"{_KIT}/events/refill.py",
+        "where topic = any($1::text[])\non conflict do nothing",
+        "where topic = any($1::text[]) and false\non conflict do nothing",
+        (
+            f"{_TESTS}/component/test_relay_memory.py::test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_nothing_has_a_second_effect",
+        ),
+    ),
+    Mutant(
+        "pending row deleted without an acknowledgement",
+        f"{_KIT}/events/relay.py",
+        "        acked = rows[: len(acks)]\n",
+        "        acked = rows\n",
+        (
+            f"{_TESTS}/component/test_relay_memory.py::test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other",
+        ),
+    ),
+)
