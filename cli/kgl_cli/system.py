@@ -34,7 +34,7 @@ _BUILDERS: dict[str, tuple[Callable[..., Service], type[Any], tuple[str, ...]]] 
     "ingest": (kgl_ingest.bootstrap.build, IngestSettings, ("ingest", "operations")),
     "graph": (kgl_graph.bootstrap.build, GraphSettings, ("graph", "modules")),
     "content": (kgl_content.bootstrap.build, ContentSettings, ("content",)),
-    "publish": (kgl_publish.bootstrap.build, PublishSettings, ("publish", "live")),
+    "publish": (kgl_publish.bootstrap.build, PublishSettings, ("publish", "live", "events")),
 }
 
 

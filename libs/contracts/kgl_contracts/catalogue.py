@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from kgl_contracts import ai, audit, content, graph, identity, ingest, operations, publish
+from kgl_contracts import ai, audit, content, given, graph, identity, ingest, operations, publish
 from kgl_contracts.event import REGISTRY, EventData
-from kgl_contracts.topics import ALL
+from kgl_contracts.topics import ALL, MODULE_RESULTS, Topic
 
-_PRODUCERS = (ai, audit, content, graph, identity, ingest, operations, publish)
+_PRODUCERS = (ai, audit, content, given, graph, identity, ingest, operations, publish)
 
 
 def all_events() -> list[type[EventData]]:
@@ -32,12 +32,12 @@ def asyncapi() -> dict[str, Any]:
             "description": "CloudEvents 1.0 in Kafka binary mode: attributes in ce_ headers, data as JSON.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.name: _channel(topic.name, events) for topic in ALL},
+        "channels": {_channel_id(topic): _channel(topic, events) for topic in (*ALL, MODULE_RESULTS)},
         "operations": {
             f"send.{event.event_type}": {
                 "action": "send",
-                "channel": {"$ref": f"#/channels/{event.topic.name}"},
-                "messages": [{"$ref": f"#/channels/{event.topic.name}/messages/{event.event_type}"}],
+                "channel": {"$ref": f"#/channels/{_channel_id(event.topic)}"},
+                "messages": [{"$ref": f"#/channels/{_channel_id(event.topic)}/messages/{event.event_type}"}],
                 "summary": f"by {event.producer()}"
                 + (f", read by {', '.join(event.consumers)}" if event.consumers else ""),
             }
@@ -47,10 +47,15 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _channel(name: str, events: list[type[EventData]]) -> dict[str, Any]:
-    topic = next(topic for topic in ALL if topic.name == name)
+def _channel_id(topic: Topic) -> str:
+    return "kgl.in" if topic == MODULE_RESULTS else topic.name
+
+
+def _channel(topic: Topic, events: list[type[EventData]]) -> dict[str, Any]:
+    parameters = {"module": {"description": "the module that writes to this topic, and alone does"}}
     return {
-        "address": name,
+        "address": topic.name,
+        **({"parameters": parameters} if topic == MODULE_RESULTS else {}),
         "description": ", ".join(
             word
             for word, holds in (
@@ -65,7 +70,7 @@ def _channel(name: str, events: list[type[EventData]]) -> dict[str, Any]:
         "messages": {
             event.event_type: {"$ref": f"#/components/messages/{event.event_type}"}
             for event in events
-            if event.topic.name == name
+            if event.topic == topic
         },
     }
 

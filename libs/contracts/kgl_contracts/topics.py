@@ -1,5 +1,6 @@
 """The topics of the system, and what each promises its readers."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -21,6 +22,10 @@ class Topic:
     one_shard: bool = False
     public: bool = True
 
+    def carries(self, declared: "Topic") -> bool:
+        """Whether events that are declared for a topic are on this one; each module has one of MODULE_RESULTS."""
+        return declared == self or (declared == MODULE_RESULTS and self.name.startswith(_RESULTS))
+
 
 DOCUMENTS = Topic("kgl.documents")
 AI = Topic("kgl.ai")
@@ -33,3 +38,23 @@ AUDIT = Topic("kgl.audit", public=False)
 
 ALL: tuple[Topic, ...] = (DOCUMENTS, AI, GRAPH, CONTENT, PUBLISH, IDENTITY, OPERATIONS, AUDIT)
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in ALL}
+
+
+_MODULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_RESULTS = "kgl.in."
+MODULE_RESULTS = Topic("kgl.in.{module}", sequenced=False, public=False)
+
+
+def module_topic(name: str) -> Topic:
+    """The topic to which one module, and nobody else, writes its results. ValueError for what is no module's name.
+
+    A module has no database of ours to draw a sequence from, so its readers recognise a repeat by the event's id.
+    """
+    if not _MODULE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a module; use {_MODULE_NAME.pattern}")
+    return Topic(f"{_RESULTS}{name}", sequenced=False, public=False)
+
+
+def dead_letter_topic(name: str) -> str:
+    """Where a module puts the events that it could not handle; in its own name space, so it needs no right of ours."""
+    return f"x.{module_topic(name).name.removeprefix(_RESULTS)}.dead-letters"

@@ -75,7 +75,7 @@ class Service:
         async with self.opened():
             await self.bus.start()
             try:
-                await self.bus.declare(ALL)
+                await self.bus.declare(tuple({*ALL, *(subscription.topic for subscription in self.subscriptions)}))
                 async with asyncio.TaskGroup() as group:
                     for loop in self._loops(relay_only=relay_only):
                         group.create_task(loop)

@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from kgl_graph.api import graph, modules, search
+from kgl_graph.api import graph, modules, results, search
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
-from kgl_graph.jobs import index_document, link_document
+from kgl_graph.consumers.modules import module_subscriptions
+from kgl_graph.jobs import index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.settings import GraphSettings
@@ -21,7 +22,12 @@ from kgl_servicekit.objects.directory import DirectoryStore
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
-JOB_HANDLERS = (index_document.index_document, index_document.forget_vectors, link_document.link_document)
+JOB_HANDLERS = (
+    index_document.index_document,
+    index_document.forget_vectors,
+    link_document.link_document,
+    take_given.take_given,
+)
 
 
 def build(settings: GraphSettings, bus: Bus) -> Service:
@@ -49,8 +55,9 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
             ("/graph/v1", graph.router),
             ("/graph/v1", search.router),
             ("/modules/v1", modules.router),
+            ("/modules/v1", results.router),
         ],
-        subscriptions=[graph_documents, graph_ai],
+        subscriptions=[graph_documents, graph_ai, *module_subscriptions(settings.kafka_module_names)],
         jobs=jobs,
         outside=Outside(
             objects=objects,

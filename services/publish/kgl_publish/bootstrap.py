@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from kgl_publish.api import endpoints, feed, live
+from kgl_publish.api import endpoints, events, feed, live
 from kgl_publish.consumers.operations import publish_operations
 from kgl_publish.consumers.public import public_subscriptions
 from kgl_publish.jobs import deliver
@@ -51,7 +51,12 @@ def build(settings: PublishSettings, bus: Bus) -> Service:
         database=database,
         bus=bus,
         migrations=MIGRATIONS,
-        routers=[("/publish/v1", endpoints.router), ("/publish/v1", feed.router), ("/live/v1", live.router)],
+        routers=[
+            ("/publish/v1", endpoints.router),
+            ("/publish/v1", feed.router),
+            ("/events/v1", events.router),
+            ("/live/v1", live.router),
+        ],
         subscriptions=[*public_subscriptions, publish_operations],
         jobs=jobs,
         outside=Outside(egress=egress, delays=settings.delivery_delays),

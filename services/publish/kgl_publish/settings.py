@@ -12,4 +12,4 @@ class PublishSettings(ServiceSettings):
     delivery_delays: tuple[float, ...] = Field(
         default=(5, 30, 120, 600, 3600, 21600), description="before the second, third ... attempt; then it is given up"
     )
-    live_retention: float = Field(default=86400.0, gt=0, description="how long live events can be read")
+    live_retention: float = Field(default=7 * 86400.0, ge=60, description="how long live events can be read and pulled")

@@ -152,7 +152,7 @@ class Subscription:
 
     def _add(self, handled: Handled) -> None:
         model = handled.model
-        if model.topic != self.topic:
+        if not self.topic.carries(model.topic):
             raise TypeError(f"{model.event_type} is on {model.topic.name}, not on {self.topic.name}")
         if model.event_type in self.handlers:
             raise TypeError(f"{self.name} has two handlers for {model.event_type}")

@@ -25,6 +25,7 @@ PERMISSIONS: frozenset[str] = frozenset(
         "audit:read",
         "operations:read",
         "live:read",
+        "events:read",
     }
 )
 INSTANCE_PREFIX = "instance:"
@@ -40,6 +41,7 @@ _READING = frozenset(
         "workspace:read",
         "operations:read",
         "live:read",
+        "events:read",
     }
 )
 _EDITING = _READING | {"documents:write", "documents:delete", "graph:write", "content:write", "publish:write"}
@@ -50,7 +52,9 @@ ROLES: dict[str, frozenset[str]] = {
     "editor": _EDITING,
     "reviewer": _READING | {"content:write", "content:review", "content:publish"},
     "viewer": _READING,
-    "module": frozenset({"modules:work", "documents:read", "graph:read", "content:read", "workspace:read"}),
+    "module": frozenset(
+        {"modules:work", "documents:read", "graph:read", "content:read", "workspace:read", "events:read"}
+    ),
 }
 INSTANCE_ROLES: dict[str, frozenset[str]] = {"operator": frozenset({EVERY_INSTANCE_PERMISSION})}
 

@@ -84,6 +84,21 @@ async def lock(tx: Transaction, request: UUID) -> asyncpg.Record | None:
     )
 
 
+async def take(tx: Transaction, request: UUID, holder: str, seconds: float) -> tuple[int, int]:
+    """Lease a locked request, whoever has it now; the answer is its token and the number of the attempt."""
+    row = await tx.fetchrow(
+        """update ai_request set state = 'leased', token = token + 1, attempt = attempt + 1, holder = $3,
+                  lease_until = now() + $4 * interval '1 second'
+           where workspace_id = $1 and id = $2 returning token, attempt""",
+        tx.workspace,
+        request,
+        holder,
+        seconds,
+    )
+    assert row is not None
+    return row["token"], row["attempt"]
+
+
 async def extend(tx: Transaction, request: UUID, token: int, seconds: float) -> bool:
     """Keep a lease; False when it is lost."""
     tag = await tx.execute(

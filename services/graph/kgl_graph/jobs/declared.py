@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from kgl_contracts.ai import Extraction, Summary
 from kgl_servicekit.jobs.declare import JobData, Jobs
 
 jobs = Jobs()
@@ -29,6 +30,14 @@ class LinkDocument(JobData, kind="graph.link"):
 
     def stage_name(self) -> str:
         return f"graph.link.{self.module}"
+
+
+class TakeGiven(JobData, kind="graph.take"):
+    """Take in what a module gave by an event."""
+
+    request_id: UUID
+    module: str
+    result: Extraction | Summary
 
 
 class ForgetVectors(JobData, kind="graph.forget"):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from kgl_contracts.catalogue import all_events
+from kgl_contracts.topics import PUBLISH
 from kgl_publish.db import deliveries
 from kgl_publish.domain.addresses import UrlRefused
 from kgl_publish.domain.webhooks import (
@@ -30,7 +31,7 @@ from kgl_servicekit.http import ApiRouter, Page, PageParams, Run, page
 
 router = ApiRouter(tags=["webhooks"])
 
-_PUBLIC = frozenset({event.event_type for event in all_events() if event.topic.public} | {"*"})
+_PUBLIC = frozenset({e.event_type for e in all_events() if e.topic.public and e.topic != PUBLISH} | {"*"})
 
 
 class EndpointBody(BaseModel):

@@ -17,5 +17,5 @@ def _workspaces(data: ReceiptProgressed) -> set[UUID]:
 
 @publish_operations.on(ReceiptProgressed, workspaces=_workspaces)
 async def on_receipt_progressed(tx: Transaction, event: Event[ReceiptProgressed]) -> Verdict:
-    await announce_progress(tx, event.envelope.id, event.data)
+    await announce_progress(tx, event.envelope, event.data)
     return DONE

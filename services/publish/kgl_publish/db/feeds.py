@@ -8,10 +8,20 @@ from uuid import UUID
 import asyncpg
 
 from kgl_contracts.content import ItemPublished
+from kgl_contracts.envelope import Envelope
 from kgl_publish.domain.atom import Entry
 from kgl_servicekit.database.transaction import Transaction
 
 LIVE = "kgl_live"
+
+# all workspaces of the transaction at once and in one order, so that two batches cannot wait for each other;
+# 64 locks, since a batch may be of hundreds of workspaces
+_LOCK = """
+select pg_advisory_xact_lock(hashtext('kgl_publish.live'), bucket)
+from (select distinct hashtext(workspace) & 63 as bucket
+      from unnest(string_to_array(nullif(current_setting('kgl.workspaces', true), ''), ',')) workspace
+      order by bucket) buckets
+"""
 
 
 async def put_item(tx: Transaction, event: ItemPublished) -> None:
@@ -46,17 +56,32 @@ async def newest_items(tx: Transaction, limit: int) -> Sequence[Entry]:
 
 
 async def append_live(
-    tx: Transaction, workspace: UUID, event_id: UUID, event_type: str, data: dict[str, Any], at: datetime
+    tx: Transaction, workspace: UUID, envelope: Envelope, data: dict[str, Any], *, topic: str | None, key: str | None
 ) -> None:
-    """Append to the live log. Writers wait for each other, so that numbers become visible in order."""
-    await tx.execute("select pg_advisory_xact_lock(hashtext('kgl_publish.live'))")
+    """Append to the live log; without a topic the event is for live updates alone, and no consumer gets it.
+
+    A number is drawn under a lock of its workspace that is held to the commit, so that in one workspace a lower
+    number never becomes visible after a higher one.
+    """
+    await tx.execute(_LOCK)
     await tx.execute(
-        "insert into live_event (workspace_id, event_id, type, data, at) values ($1, $2, $3, $4, $5)",
+        """insert into live_event (workspace_id, event_id, type, data, at, topic, key, source, sequence,
+                                   source_epoch, operation_id, causation_id, actor_id, traceparent)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)""",
         workspace,
-        event_id,
-        event_type,
+        envelope.id,
+        envelope.type,
         data,
-        at,
+        envelope.time,
+        topic,
+        key,
+        envelope.source,
+        envelope.sequence,
+        envelope.source_epoch,
+        envelope.operation_id,
+        envelope.causation_id,
+        envelope.actor_id,
+        envelope.traceparent,
     )
     tx.notify(LIVE)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, String
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, String, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -84,10 +84,10 @@ class PublishedItemRow(Base, table=True):
 
 
 class LiveEventRow(Base, table=True):
-    """What happened in a workspace lately, in order (derived)."""
+    """What happened in a workspace lately, in order (derived). `topic` is null for what is not public."""
 
     __tablename__ = "live_event"
-    __table_args__ = (Index("ix_live_event_at", "at"),)
+    __table_args__ = (Index("ix_live_event_appended_at", "appended_at"),)
 
     workspace_id: UUID = Field(primary_key=True)
     number: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
@@ -95,6 +95,35 @@ class LiveEventRow(Base, table=True):
     type: str
     data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     at: datetime = Field(sa_type=DateTime(timezone=True))
+    topic: str | None
+    key: str | None
+    source: str | None
+    sequence: int | None = Field(sa_type=BigInteger)
+    source_epoch: int | None = Field(sa_type=BigInteger)
+    operation_id: UUID | None
+    causation_id: UUID | None
+    actor_id: str | None
+    traceparent: str | None
+    appended_at: datetime = Field(
+        sa_column=Column(DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()"))
+    )
+
+
+class EventConsumerRow(Base, table=True):
+    """A named reader of the live log, and how far it is (source). `token` belongs to its last lease."""
+
+    __tablename__ = "event_consumer"
+
+    workspace_id: UUID = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    topics: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+    types: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+    position: int = Field(sa_type=BigInteger)
+    pulled_to: int = Field(sa_type=BigInteger)
+    token: int = Field(sa_type=BigInteger)
+    leased_until: datetime | None = Field(sa_type=DateTime(timezone=True))
+    lost: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=DateTime(timezone=True))
 
 
 class LiveTicketRow(Base, table=True):

@@ -25,7 +25,7 @@ class EndpointRefused(Invalid, code="endpoint_refused", status=422):
 
 
 class EventTypeUnknown(Invalid, code="event_type_unknown", status=422):
-    """`errors` names what is no public event type; asyncapi.yaml lists them, and `*` means all."""
+    """`errors` names what can be sent to no endpoint; asyncapi.yaml lists the types, and `*` means all."""
 
 
 class Endpoint(BaseModel):

@@ -1,8 +1,7 @@
 """What happens in a workspace goes to its live log, its feed, and the endpoints that asked for it."""
 
-from uuid import UUID
-
 from kgl_contracts.content import ItemDrafted, ItemPublished
+from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_contracts.operations import ReceiptProgressed
 from kgl_publish.db import deliveries, feeds
@@ -16,7 +15,7 @@ from kgl_servicekit.ids import derived_id
 async def announce(tx: Transaction, event: Event[EventData]) -> None:
     """Log a public event, show it in the feed if it is a published item, and start its deliveries."""
     envelope, data = event.envelope, event.data.model_dump(mode="json")
-    await feeds.append_live(tx, tx.workspace, envelope.id, envelope.type, data, envelope.time)
+    await log_event(tx, event)
     if isinstance(event.data, ItemPublished):
         await feeds.put_item(tx, event.data)
     if isinstance(event.data, ItemDrafted):
@@ -28,7 +27,13 @@ async def announce(tx: Transaction, event: Event[EventData]) -> None:
             await tx.start_job(Deliver(delivery_id=delivery, number=1), key=f"{delivery}/1")
 
 
-async def announce_progress(tx: Transaction, event_id: UUID, progress: ReceiptProgressed) -> None:
+async def log_event(tx: Transaction, event: Event[EventData]) -> None:
+    """Log a public event of one workspace, and nothing else."""
+    data = event.data.model_dump(mode="json")
+    await feeds.append_live(tx, tx.workspace, event.envelope, data, topic=event.data.topic.name, key=event.data.key)
+
+
+async def announce_progress(tx: Transaction, envelope: Envelope, progress: ReceiptProgressed) -> None:
     """Log what moved in the receipts of each workspace."""
     for workspace in sorted({entry.workspace_id for entry in progress.entries}):
         entries = [
@@ -36,5 +41,4 @@ async def announce_progress(tx: Transaction, event_id: UUID, progress: ReceiptPr
             for entry in progress.entries
             if entry.workspace_id == workspace
         ]
-        at = progress.entries[0].at
-        await feeds.append_live(tx, workspace, event_id, progress.event_type, {"entries": entries}, at)
+        await feeds.append_live(tx, workspace, envelope, {"entries": entries}, topic=None, key=None)
