@@ -28,3 +28,7 @@ CONSUMER_PAUSED = Gauge(
 )
 JOBS_ENDED = Counter("kgl_jobs_total", "Job attempts by outcome", ["kind", "outcome"])
 JOB_SECONDS = Histogram("kgl_job_seconds", "Seconds that one attempt took", ["kind"])
+JOB_QUEUE_DEPTH = Gauge("kgl_job_queue_depth", "Jobs that wait, by a sample every 15 seconds", ["kind", "job_class"])
+JOB_QUEUE_OLDEST = Gauge(
+    "kgl_job_queue_oldest_seconds", "For how long the oldest waiting job has been due", ["kind", "job_class"]
+)
