@@ -90,14 +90,16 @@ async def start_jobs(database: Database, names: Sequence[str], *, workspace: UUI
     await database.run(workspace, begin, names)
 
 
-async def claim_work(database: Database, most: int = 1, *, holder: str = "w", lease: float = 3600) -> list[Claimed]:
-    """What a runner would take next."""
+async def claim_work(
+    database: Database, most: int = 1, *, kind: str = Work.kind, holder: str = "w", lease: float = 3600
+) -> list[Claimed]:
+    """What a runner would take next of this kind."""
 
     async def take(tx: Transaction, asked: Asked) -> list[Claimed]:
         await line.line_up(tx)
         return await line.claim(tx, holder, [asked])
 
-    return await database.run((), take, Asked(kind=Work.kind, first="interactive", most=most, lease=lease))
+    return await database.run((), take, Asked(kind=kind, first="interactive", most=most, lease=lease))
 
 
 async def row(database: Database, job: UUID) -> asyncpg.Record:
