@@ -33,7 +33,7 @@ async def cancel_operation(tx: Transaction, operation_id: UUID) -> Receipt:
     await documents.mark_cancelled(tx, *version)
     plan = ingest_plan(await modules(tx, tx.workspace))
     receipt = receipt or Receipt.planned(operation_id, "ingest.document", version[0], tuple(plan), tx.now)
-    for stage in sorted({stage.name for stage in (*plan, *receipt.stages)}):
+    for stage in sorted({stage.name for stage in plan} | {stage.name for stage in receipt.stages}):
         await tx.report(stage, "cancelled", operation=operation_id)
     await tx.audit("operation.cancel", f"operation:{operation_id}")
     return receipt
