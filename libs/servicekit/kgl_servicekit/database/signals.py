@@ -90,5 +90,6 @@ class Signals:
         finally:
             connection.terminate()
 
-    def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
-        self.notify_here(channel)
+    def _heard(self, connection: Connection, pid: int, channel: str, _payload: object) -> None:
+        if pid != connection.get_server_pid():  # what this process sent has woken it already
+            self.notify_here(channel)

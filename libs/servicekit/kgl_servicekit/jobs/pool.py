@@ -20,6 +20,8 @@ class Pool:
         self._clock = clock
         self._free = list(range(handler.concurrency))
         self._claims = 0
+        self.more = True
+        """Whether more may wait than was claimed, so that a slot that gets free is worth another look."""
         self._pause = 0.0
         self._paused_until = 0.0
 
@@ -40,9 +42,10 @@ class Pool:
             lease=self.handler.lease,
         )
 
-    def count_claim(self) -> None:
-        """A claim took something; the share of bulk goes by these."""
-        self._claims += 1
+    def claimed(self, count: int, most: int) -> None:
+        """A claim of up to `most` took so many. The share of bulk goes by those that took something."""
+        self._claims += bool(count)
+        self.more = count == most
 
     def take(self) -> int:
         """A free slot's number."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -118,7 +119,11 @@ class JobRunner:
             alone = await self._claim_suspect()
             if alone or self._suspects:
                 return alone
-        asked = [ask for pool in self._pools.values() if (ask := pool.ask()) is not None]
+        asked = []
+        for pool in self._pools.values():
+            pool.more = True  # what comes while there is no room is not heard of again
+            if (ask := pool.ask()) is not None:
+                asked.append(ask)
         if not asked:
             return 0
 
@@ -127,8 +132,9 @@ class JobRunner:
             return await line.claim(tx, self._worker, asked)
 
         claimed = await self._claimed_by(take, asked)
-        for kind in {job.kind for job in claimed}:
-            self._pools[kind].count_claim()
+        taken = Counter(job.kind for job in claimed)
+        for ask in asked:
+            self._pools[ask.kind].claimed(taken[ask.kind], ask.most)
         return self._start(claimed)
 
     async def _claim_suspect(self) -> int:
@@ -177,4 +183,5 @@ class JobRunner:
         finally:
             self._leases.drop(lease)
             pool.release(slot)
-            self._database.signals.notify_here(JOBS)
+            if pool.more or self._suspects:
+                self._database.signals.notify_here(JOBS)

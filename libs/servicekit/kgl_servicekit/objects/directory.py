@@ -40,19 +40,33 @@ class DirectoryStore:
             raise PermissionError("this store is read-only here")
         path = self._path(key)
         partial = path.parent / f"{_LEFTOVER}{uuid4()}"
-        digest, size = hashlib.sha256(), 0
         with _unavailable():
-            file = await asyncio.to_thread(_open_new, partial)
-            try:
-                async for block in _blocks(content):
-                    digest.update(block)
-                    size += len(block)
-                    await asyncio.to_thread(file.write, block)
-                info = ObjectInfo(size, digest.hexdigest())
-                await asyncio.to_thread(self._link, file, partial, path, info)
-            finally:
-                file.close()
-                partial.unlink(missing_ok=True)
+            if isinstance(content, bytes):
+                return await asyncio.to_thread(self._put_whole, content, partial, path)
+            return await self._put_blocks(content, partial, path)
+
+    async def _put_blocks(self, content: AsyncIterator[bytes], partial: Path, path: Path) -> ObjectInfo:
+        digest, size = hashlib.sha256(), 0
+        file = await asyncio.to_thread(_open_new, partial)
+        try:
+            async for block in content:
+                digest.update(block)
+                size += len(block)
+                await asyncio.to_thread(file.write, block)
+            info = ObjectInfo(size, digest.hexdigest())
+            await asyncio.to_thread(self._link, file, partial, path, info)
+        finally:
+            _discard(file, partial)
+        return info
+
+    def _put_whole(self, content: bytes, partial: Path, path: Path) -> ObjectInfo:
+        info = ObjectInfo(len(content), hashlib.sha256(content).hexdigest())
+        file = _open_new(partial)
+        try:
+            file.write(content)
+            self._link(file, partial, path, info)
+        finally:
+            _discard(file, partial)
         return info
 
     async def get(self, key: str) -> bytes:
@@ -140,17 +154,14 @@ def _open_new(partial: Path) -> IO[bytes]:
     return partial.open("xb")
 
 
+def _discard(file: IO[bytes], partial: Path) -> None:
+    file.close()
+    partial.unlink(missing_ok=True)
+
+
 def _digest(path: Path) -> ObjectInfo:
     with path.open("rb") as file:
         return ObjectInfo(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-async def _blocks(content: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    async for block in content:
-        yield block
 
 
 @contextmanager

@@ -66,5 +66,14 @@ def test_a_pool_asks_for_its_free_slots_and_every_fourth_time_for_bulk_first() -
     asks: list[Asked | None] = []
     for _ in range(8):
         asks.append(kind.ask())
-        kind.count_claim()
+        kind.claimed(1, 1)
     assert [(ask.first, ask.most) for ask in asks if ask] == ([("interactive", 1)] * 3 + [("bulk", 1)]) * 2
+
+
+def test_a_claim_that_got_all_it_asked_for_leaves_more_to_be_claimed() -> None:
+    kind, _ = pool()
+    assert kind.more
+    kind.claimed(2, 4)
+    assert not kind.more
+    kind.claimed(4, 4)
+    assert kind.more

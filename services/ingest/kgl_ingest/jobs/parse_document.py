@@ -1,5 +1,7 @@
 """Job: stored file to text and chunks."""
 
+import asyncio
+
 from kgl_ingest.domain.documents import chunks_key, text_key
 from kgl_ingest.domain.media_types import MediaType
 from kgl_ingest.jobs.declared import ParseDocument, jobs
@@ -46,8 +48,9 @@ async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
         )
         raise JobFailed(failed.code, failed.sentence) from failed
     place = (job.workspace_id, data.document_id, data.version, parsed.sha256)
-    await outside.objects.put(chunks_key(*place), parsed.chunks)
-    await outside.objects.put(text_key(*place), parsed.text)
+    await asyncio.gather(
+        outside.objects.put(chunks_key(*place), parsed.chunks), outside.objects.put(text_key(*place), parsed.text)
+    )
     failpoint("object.written")
     await job.finish(
         record_parsed,
