@@ -36,10 +36,12 @@ class BlobCollector:
     most: int = 1000
 
     async def run(self, every: float, list_every: float) -> None:
-        """Collect every so many seconds, and compare the store with the tables more rarely, until cancelled."""
-        next_listing = time.monotonic() + list_every
+        """Collect every so many seconds, and compare the store with the tables more rarely, until cancelled.
+
+        The first comparison is in the second pass, so that a worker that often starts anew comes to it, too.
+        """
+        next_listing = time.monotonic() + every
         while True:
-            await asyncio.sleep(every)
             try:
                 await self.collect()
                 if time.monotonic() >= next_listing:
@@ -47,6 +49,7 @@ class BlobCollector:
                     await self.collect_orphans()
             except Unavailable as out:
                 logger.bind(error=str(out)).warning("collector.paused")
+            await asyncio.sleep(every)
 
     async def collect(self) -> int:
         """Mark, delete and forget files that no document has; how many objects went."""

@@ -103,6 +103,29 @@ async def test_a_store_that_is_out_leaves_the_mark_for_later(ingest: Ingest) -> 
     assert await rows(ingest) == []
 
 
+async def test_the_loop_collects_both_and_goes_on_after_an_outage(ingest: Ingest) -> None:
+    key = await unreferenced(ingest, "looped")
+    store = MemoryStore()
+    await store.put(file_key(ingest.workspace, sha("never accepted"), 7), b"x")
+    store.out = True
+    loop = asyncio.create_task(collector(ingest, objects=store).run(0.01, 0.01))
+
+    async def rows_are(expected: list[tuple[str, str]]) -> bool:
+        return await rows(ingest) == expected
+
+    async def store_is_empty() -> bool:
+        return not store.objects
+
+    try:
+        await eventually(lambda: rows_are([(key, "deleting")]))
+        store.out = False
+        await eventually(lambda: rows_are([]))
+        await eventually(store_is_empty)
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+
 async def test_the_same_content_is_stored_anew_while_its_old_file_is_going(ingest: Ingest) -> None:
     old = await unreferenced(ingest, "again")
     await collector(ingest).mark(ingest.workspace)
