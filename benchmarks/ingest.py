@@ -8,6 +8,7 @@ built-in reader's requests, and keeps its receipts.
 """
 
 import asyncio
+import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -135,6 +136,7 @@ class System:
 
 async def measure() -> list[Result]:
     """Documents per second, and the time of a single document."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the client's lines are no part of the services
     with temporary_postgres() as url, tempfile.TemporaryDirectory() as folder:
         async with _system(PostgresForTests(url), Path(folder)) as system:
             await system.through_the_services()  # parsers start, models are loaded
