@@ -46,3 +46,7 @@ CACHE_INVALIDATIONS = Counter(
     ["cache"],
 )
 CACHE_ENTRIES = Gauge("kgl_cache_entries", "Entries that a cache holds", ["cache"])
+JOB_QUEUE_DEPTH = Gauge("kgl_job_queue_depth", "Jobs that wait, by a sample every 15 seconds", ["kind", "job_class"])
+JOB_QUEUE_OLDEST = Gauge(
+    "kgl_job_queue_oldest_seconds", "For how long the oldest waiting job has been due", ["kind", "job_class"]
+)

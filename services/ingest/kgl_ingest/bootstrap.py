@@ -1,10 +1,13 @@
 """The composition root of ingest: the only place that builds its stores and clients."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from kgl_ingest.api import documents, limits, operations
+from kgl_ingest.collector import BlobCollector
 from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.jobs import erase_document, parse_document
 from kgl_ingest.jobs.declared import jobs
@@ -26,6 +29,11 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
     objects = DirectoryStore(settings.object_dir)
     parsers = ParserSandbox(children=settings.parser_processes)
+    database = Database(settings.database_url.get_secret_value(), service="ingest", pool_size=settings.pool_size)
+    collector = BlobCollector(database, objects, timedelta(seconds=settings.collect_after))
+
+    def collect() -> Coroutine[Any, Any, None]:
+        return collector.run(settings.collect_every, settings.compare_every)
 
     @asynccontextmanager
     async def stores() -> AsyncIterator[None]:
@@ -38,7 +46,7 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
     return Service(
         name="ingest",
         settings=settings,
-        database=Database(settings.database_url.get_secret_value(), service="ingest", pool_size=settings.pool_size),
+        database=database,
         bus=bus,
         migrations=MIGRATIONS,
         routers=[
@@ -51,4 +59,5 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
         checks={"objects": objects.ping},
         resources=[stores],
+        loops=[collect],
     )

@@ -114,6 +114,25 @@ create table if not exists correction (
 )
 """
 
+# a turn for each job that is in line, the weights that turns go by, and the indexes of both
+_SECOND_JOBS = """
+alter table job add column if not exists turn double precision;
+create table if not exists job_weight (
+    workspace_id uuid not null,
+    weight double precision not null,
+    constraint pk_job_weight primary key (workspace_id)
+);
+drop index if exists ix_job_ready;
+create index ix_job_ready on job (kind, job_class, turn, id)
+    where state = 'queued' and turn is not null and deaths < 2;
+create index if not exists ix_job_flow on job (kind, job_class, workspace_id, turn)
+    where state = 'queued' and turn is not null;
+create index if not exists ix_job_due on job (run_at, id) where state = 'queued' and turn is null;
+create index if not exists ix_job_suspect on job (run_at, id) where state = 'queued' and deaths >= 2;
+create index if not exists ix_job_operation_id on job (operation_id) where operation_id is not null;
+alter table job set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05)
+"""
+
 
 class Operations(Protocol):
     """What a migration uses of Alembic's `op`."""
@@ -135,8 +154,9 @@ def create_core(op: Operations) -> None:
 
 def complete_core(op: Operations) -> None:
     """The second migration of every service: what the whole core needs besides."""
-    for statement in _SECOND.split(";\n"):
-        op.execute(statement)
+    for statements in (_SECOND, _SECOND_JOBS):
+        for statement in statements.split(";\n"):
+            op.execute(statement)
     op.execute(_INBOX_PARTITIONS)
     op.execute("select kgl_inbox_partitions(2, 7)")
 

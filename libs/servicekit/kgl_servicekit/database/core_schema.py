@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Double,
     Identity,
     Index,
     Integer,
@@ -48,6 +49,7 @@ CORE_TABLES = (
     "held_event",
     "correction",
     "job",
+    "job_weight",
     "idempotency_key",
     "identity_replica",
 )
@@ -215,6 +217,9 @@ def _inbox(metadata: MetaData) -> None:
     )
 
 
+_IN_LINE = "state = 'queued' and turn is not null"
+
+
 def _jobs(metadata: MetaData) -> None:
     Table(
         "job",
@@ -233,6 +238,7 @@ def _jobs(metadata: MetaData) -> None:
         _must("failures", Integer, "0"),
         _must("deaths", Integer, "0"),
         _time("run_at", now=True),
+        _may("turn", Double),
         _must("token", BigInteger, "0"),
         _may("holder"),
         _time("lease_until", optional=True),
@@ -243,9 +249,14 @@ def _jobs(metadata: MetaData) -> None:
         _time("created_at", now=True),
         _time("ended_at", optional=True),
         Index("uq_job_kind_key", "kind", "key", unique=True, postgresql_where=text("key is not null")),
-        Index("ix_job_ready", "kind", "job_class", "run_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_job_due", "run_at", "id", postgresql_where=text("state = 'queued' and turn is null")),
+        Index("ix_job_ready", "kind", "job_class", "turn", "id", postgresql_where=text(f"{_IN_LINE} and deaths < 2")),
+        Index("ix_job_flow", "kind", "job_class", "workspace_id", "turn", postgresql_where=text(_IN_LINE)),
+        Index("ix_job_suspect", "run_at", "id", postgresql_where=text("state = 'queued' and deaths >= 2")),
         Index("ix_job_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_job_operation_id", "operation_id", postgresql_where=text("operation_id is not null")),
     )
+    Table("job_weight", metadata, _key("workspace_id", Uuid), _must("weight", Double))
 
 
 def _access(metadata: MetaData) -> None:

@@ -12,7 +12,8 @@ JobClass = Literal["interactive", "bulk"]
 class JobData(BaseModel):
     """What a job needs to know; immutable. `class ParseDocument(JobData, kind="ingest.parse")`.
 
-    `stage` names the stage of the receipt that the runner reports; `job_class` interactive goes before bulk.
+    `stage` names the stage of the receipt that the runner reports. Interactive jobs go before bulk ones of
+    their kind, which keep a share of the slots.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +36,10 @@ class JobData(BaseModel):
         """The stage that this very job moves on; override when it depends on the data."""
         return self.stage
 
+    def class_name(self) -> JobClass:
+        """The class of this very job; override when it depends on the data."""
+        return self.job_class
+
 
 Handler = Callable[[Any, Any], Awaitable[None]]
 H = TypeVar("H", bound=Handler)
@@ -42,7 +47,10 @@ H = TypeVar("H", bound=Handler)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobHandler:
-    """How one kind of job is done. `timeout` and `lease` in seconds, `attempts` counts failures."""
+    """How one kind of job is done: `timeout` and `lease` in seconds, `attempts` counts failures.
+
+    `concurrency` slots of a process are for this kind alone, so that a flood of one kind leaves the others theirs.
+    """
 
     data: type[JobData]
     handle: Handler

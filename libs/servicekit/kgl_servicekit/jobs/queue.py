@@ -1,20 +1,40 @@
-"""The statements of the job table: the only place that writes it.
+"""The statements of the job table for one job or one operation; `line` has those that choose what is next.
+
+queued ─claim─► running ─► done | failed | cancelled
+   ▲               │
+   └── postpone, return_lost, give_back          failed ─reopen─► queued, as the next run
 
 A job runs under a lease with a fencing token. Whoever finishes it shows the token, so that a worker whose
-lease was given to another one changes nothing any more.
+lease was given to another one, or whose job was cancelled, changes nothing any more.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import asyncpg
 
+from kgl_contracts.operations import StageState
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.connection import Connection
+from kgl_servicekit.database.signals import JOBS
 from kgl_servicekit.jobs.declare import JobData
+
+if TYPE_CHECKING:
+    from kgl_servicekit.database.transaction import Transaction
+
+CANCELLED = "kgl_jobs_cancelled"
+"""The channel that wakes runners when something they may hold was cancelled."""
+
+SUSPECT = 2
+"""A job that has seen so many workers end runs alone from then on, so that the next death is its own.
+
+An index has this number in its predicate."""
+
+DEATHS = 5
+"""A job that has seen so many workers end, three of them alone, is failed as their killer."""
 
 _WRITE = """
 insert into job (id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, run_at)
@@ -26,18 +46,11 @@ from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid
 on conflict do nothing
 """
 
-_CLAIM = """
-with picked as (
-    select id from job
-    where kind = $1 and state = 'queued' and run_at <= now()
-    order by (job_class <> 'interactive'), run_at, id
-    limit $2 for update skip locked
-)
-update job set state = 'running', attempt = attempt + 1, token = token + 1, holder = $3,
-               lease_until = now() + $4 * interval '1 second'
-from picked where job.id = picked.id
-returning job.id, kind, workspace_id, operation_id, stage, data, run, attempt, failures, token, actor,
-          traceparent, created_at
+_EXTEND = """
+update job set lease_until = now() + held.lease * interval '1 second'
+from unnest($1::uuid[], $2::bigint[], $3::float8[]) as held(id, token, lease)
+where job.id = held.id and job.token = held.token and state = 'running'
+returning job.id
 """
 
 _RETURN = """
@@ -52,6 +65,19 @@ update job set state = case when deaths + 1 >= $3 then 'failed' else 'queued' en
                ended_at = case when deaths + 1 >= $3 then now() end
 from lost where job.id = lost.id
 returning job.workspace_id, operation_id, stage, run, attempt, state
+"""
+
+_CANCEL = """
+update job set state = 'cancelled', token = token + 1, holder = null, lease_until = null, ended_at = now(),
+               error_code = 'cancelled', error = null
+where state in ('queued', 'running') and workspace_id = any($1::uuid[]) and (id = $2 or operation_id = $3)
+returning workspace_id, operation_id, stage, run, attempt
+"""
+
+_REOPEN = """
+update job set state = 'queued', run = run + 1, failures = 0, deaths = 0, turn = null, run_at = now(), ended_at = null
+where state = 'failed' and workspace_id = any($1::uuid[]) and (id = $2 or operation_id = $3)
+returning workspace_id, operation_id, stage, run, attempt
 """
 
 
@@ -85,8 +111,10 @@ class Claimed(StageRef):
 
     id: UUID
     kind: str
+    job_class: str
     data: dict[str, Any]
     failures: int
+    deaths: int
     token: int
     actor: str | None
     traceparent: str | None
@@ -100,7 +128,7 @@ async def write_jobs(connection: Connection, jobs: Sequence[NewJob]) -> None:
             job.id,
             job.data.kind,
             job.key,
-            job.data.job_class,
+            job.data.class_name(),
             job.workspace_id,
             job.operation_id,
             job.data.stage_name(),
@@ -121,17 +149,12 @@ class Executor(Protocol):
     async def execute(self, sql: str, *args: Any) -> str: ...
 
 
-async def claim(tx: Executor, kind: str, limit: int, holder: str, lease: float) -> list[Claimed]:
-    """Take up to `limit` ready jobs of a kind, for `lease` seconds."""
-    rows = await tx.fetch(_CLAIM, kind, limit, holder, lease)
-    return [Claimed(**dict(row)) for row in rows]
-
-
-async def extend(tx: Executor, job: Claimed, lease: float) -> bool:
-    """Keep a job for `lease` more seconds; False when it is no longer ours."""
-    sql = """update job set lease_until = now() + $3 * interval '1 second'
-             where id = $1 and token = $2 and state = 'running'"""
-    return await tx.execute(sql, job.id, job.token, lease) == "UPDATE 1"
+async def extend(tx: Executor, held: Sequence[tuple[Claimed, float]]) -> set[UUID]:
+    """Keep each job for so many more seconds; the answer is the ids of those that are still ours."""
+    rows = await tx.fetch(
+        _EXTEND, [job.id for job, _ in held], [job.token for job, _ in held], [lease for _, lease in held]
+    )
+    return {row["id"] for row in rows}
 
 
 async def end(tx: Executor, job: Claimed, state: str, code: str | None = None, error: str | None = None) -> bool:
@@ -143,35 +166,23 @@ async def end(tx: Executor, job: Claimed, state: str, code: str | None = None, e
 
 async def postpone(tx: Executor, job: Claimed, delay: float, *, failed: bool, code: str, error: str) -> bool:
     """Give a job back, to be tried again after `delay` seconds; only a failure spends one of its attempts."""
-    sql = """update job set state = 'queued', run_at = now() + $3 * interval '1 second', holder = null,
+    sql = """update job set state = 'queued', turn = null, run_at = now() + $3 * interval '1 second', holder = null,
                     lease_until = null, failures = failures + $4, error_code = $5, error = $6
              where id = $1 and token = $2 and state = 'running'"""
     return await tx.execute(sql, job.id, job.token, delay, int(failed), code, error) == "UPDATE 1"
 
 
-async def return_lost(tx: Executor, kinds: Sequence[str], predecessor: str, deaths: int) -> list[tuple[StageRef, bool]]:
+async def return_lost(tx: Executor, kinds: Sequence[str], predecessor: str) -> list[tuple[StageRef, bool]]:
     """Give back the jobs whose lease is over, or whose holder was this worker's predecessor of the same name.
 
-    A job that has seen `deaths` workers end is failed, as the likely reason for it; the answer says which.
+    They keep their turn. A job that has seen DEATHS workers end is failed; the answer says which.
     """
-    rows = await tx.fetch(_RETURN, list(kinds), predecessor, deaths)
-    return [
-        (
-            StageRef(
-                workspace_id=row["workspace_id"],
-                operation_id=row["operation_id"],
-                stage=row["stage"],
-                run=row["run"],
-                attempt=row["attempt"],
-            ),
-            row["state"] == "failed",
-        )
-        for row in rows
-    ]
+    rows = await tx.fetch(_RETURN, list(kinds), predecessor, DEATHS)
+    return [(_stage_of(row), row["state"] == "failed") for row in rows]
 
 
 async def give_back(tx: Executor, holder: str) -> None:
-    """Queue again what a worker that stops in good order still holds."""
+    """Queue again, with their turn, what a worker that stops in good order still holds."""
     await tx.execute(
         """update job set state = 'queued', token = token + 1, holder = null, lease_until = null, run_at = now()
            where state = 'running' and holder = $1""",
@@ -179,8 +190,47 @@ async def give_back(tx: Executor, holder: str) -> None:
     )
 
 
-async def reopen(tx: Executor, job_id: UUID) -> bool:
-    """Queue a failed job anew, as its next run; False when there is no such failed job."""
-    sql = """update job set state = 'queued', run = run + 1, failures = 0, deaths = 0, run_at = now(), ended_at = null
-             where id = $1 and state = 'failed'"""
-    return await tx.execute(sql, job_id) == "UPDATE 1"
+async def cancel(tx: "Transaction", *, job: UUID | None = None, operation: UUID | None = None) -> int:
+    """Cancel what is queued or running, of the transaction's workspaces: one job, or all of an operation.
+
+    A handler that runs is interrupted, and nothing that it does becomes true any more. The answer is how many.
+    """
+    rows = await tx.fetch(_CANCEL, list(tx.workspaces), job, operation)
+    for row in rows:
+        await _report(tx, _stage_of(row), "cancelled", "cancelled")
+    if rows:
+        tx.notify(CANCELLED)
+    return len(rows)
+
+
+async def reopen(tx: "Transaction", *, job: UUID | None = None, operation: UUID | None = None) -> int:
+    """Queue anew what has failed, as its next run: one job, or all of an operation; the answer is how many."""
+    rows = await tx.fetch(_REOPEN, list(tx.workspaces), job, operation)
+    for row in rows:
+        await _report(tx, _stage_of(row), "waiting", None)
+    if rows:
+        tx.notify(JOBS)
+    return len(rows)
+
+
+async def _report(tx: "Transaction", ref: StageRef, state: StageState, code: str | None) -> None:
+    if ref.stage is not None and ref.operation_id is not None:
+        await tx.report(
+            ref.stage,
+            state,
+            operation=ref.operation_id,
+            workspace=ref.workspace_id,
+            run=ref.run,
+            attempt=max(1, ref.attempt),
+            error=code,
+        )
+
+
+def _stage_of(row: asyncpg.Record) -> StageRef:
+    return StageRef(
+        workspace_id=row["workspace_id"],
+        operation_id=row["operation_id"],
+        stage=row["stage"],
+        run=row["run"],
+        attempt=row["attempt"],
+    )

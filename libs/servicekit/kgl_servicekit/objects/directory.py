@@ -5,6 +5,7 @@ taken; so a reader sees it whole or not at all, whatever crashes.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -15,7 +16,7 @@ from typing import IO
 from uuid import uuid4
 
 from kgl_servicekit.errors import Unavailable
-from kgl_servicekit.objects.port import ObjectExists, ObjectInfo, ObjectMissing, checked
+from kgl_servicekit.objects.port import ObjectEntry, ObjectExists, ObjectInfo, ObjectMissing, checked
 
 _BLOCK = 256 * 1024
 _LEFTOVER = ".partial-"
@@ -39,19 +40,33 @@ class DirectoryStore:
             raise PermissionError("this store is read-only here")
         path = self._path(key)
         partial = path.parent / f"{_LEFTOVER}{uuid4()}"
-        digest, size = hashlib.sha256(), 0
         with _unavailable():
-            file = await asyncio.to_thread(_open_new, partial)
-            try:
-                async for block in _blocks(content):
-                    digest.update(block)
-                    size += len(block)
-                    await asyncio.to_thread(file.write, block)
-                info = ObjectInfo(size, digest.hexdigest())
-                await asyncio.to_thread(self._link, file, partial, path, info)
-            finally:
-                file.close()
-                partial.unlink(missing_ok=True)
+            if isinstance(content, bytes):
+                return await asyncio.to_thread(self._put_whole, content, partial, path)
+            return await self._put_blocks(content, partial, path)
+
+    async def _put_blocks(self, content: AsyncIterator[bytes], partial: Path, path: Path) -> ObjectInfo:
+        digest, size = hashlib.sha256(), 0
+        file = await asyncio.to_thread(_open_new, partial)
+        try:
+            async for block in content:
+                digest.update(block)
+                size += len(block)
+                await asyncio.to_thread(file.write, block)
+            info = ObjectInfo(size, digest.hexdigest())
+            await asyncio.to_thread(self._link, file, partial, path, info)
+        finally:
+            _discard(file, partial)
+        return info
+
+    def _put_whole(self, content: bytes, partial: Path, path: Path) -> ObjectInfo:
+        info = ObjectInfo(len(content), hashlib.sha256(content).hexdigest())
+        file = _open_new(partial)
+        try:
+            file.write(content)
+            self._link(file, partial, path, info)
+        finally:
+            _discard(file, partial)
         return info
 
     async def get(self, key: str) -> bytes:
@@ -85,12 +100,11 @@ class DirectoryStore:
         with _unavailable():
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def keys(self, prefix: str) -> AsyncIterator[str]:
+    async def listed(self, prefix: str) -> AsyncIterator[ObjectEntry]:
         with _unavailable():
-            keys = await asyncio.to_thread(self._keys)
-        for key in keys:
-            if key.startswith(prefix):
-                yield key
+            entries = await asyncio.to_thread(self._entries, prefix)
+        for entry in entries:
+            yield entry
 
     async def ping(self) -> None:
         with _unavailable():
@@ -107,9 +121,17 @@ class DirectoryStore:
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
                 leftover.unlink(missing_ok=True)
 
-    def _keys(self) -> list[str]:
-        files = (path for path in self._root.rglob("*") if path.is_file() and not path.name.startswith(_LEFTOVER))
-        return sorted(path.relative_to(self._root).as_posix() for path in files)
+    def _entries(self, prefix: str) -> list[ObjectEntry]:
+        found = []
+        for folder, _, names in os.walk(self._root / prefix.rpartition("/")[0]):
+            for name in names:
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not name.startswith(_LEFTOVER):
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        status = path.stat()
+                        found.append(ObjectEntry(key, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda entry: entry.key)
 
     def _link(self, file: IO[bytes], partial: Path, path: Path, info: ObjectInfo) -> None:
         file.flush()
@@ -132,17 +154,14 @@ def _open_new(partial: Path) -> IO[bytes]:
     return partial.open("xb")
 
 
+def _discard(file: IO[bytes], partial: Path) -> None:
+    file.close()
+    partial.unlink(missing_ok=True)
+
+
 def _digest(path: Path) -> ObjectInfo:
     with path.open("rb") as file:
         return ObjectInfo(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-
-
-async def _blocks(content: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    async for block in content:
-        yield block
 
 
 @contextmanager

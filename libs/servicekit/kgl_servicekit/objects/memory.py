@@ -1,10 +1,11 @@
 """An object store in memory, for tests of what stands on the port."""
 
 import hashlib
+import time
 from collections.abc import AsyncIterator
 
 from kgl_servicekit.errors import Unavailable
-from kgl_servicekit.objects.port import ObjectExists, ObjectInfo, ObjectMissing, checked
+from kgl_servicekit.objects.port import ObjectEntry, ObjectExists, ObjectInfo, ObjectMissing, checked
 
 
 class MemoryStore:
@@ -12,6 +13,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified_at: dict[str, float] = {}
         self.out = False
 
     async def put(self, key: str, content: bytes | AsyncIterator[bytes]) -> ObjectInfo:
@@ -19,6 +21,7 @@ class MemoryStore:
         whole = content if isinstance(content, bytes) else b"".join([block async for block in content])
         if self.objects.setdefault(checked(key), whole) != whole:
             raise ObjectExists(key)
+        self.modified_at.setdefault(key, time.time())
         return _info(whole)
 
     async def get(self, key: str) -> bytes:
@@ -39,12 +42,13 @@ class MemoryStore:
     async def delete(self, key: str) -> None:
         self._check()
         self.objects.pop(checked(key), None)
+        self.modified_at.pop(key, None)
 
-    async def keys(self, prefix: str) -> AsyncIterator[str]:
+    async def listed(self, prefix: str) -> AsyncIterator[ObjectEntry]:
         self._check()
-        for key in sorted(self.objects):
+        for key, content in sorted(self.objects.items()):
             if key.startswith(prefix):
-                yield key
+                yield ObjectEntry(key, len(content), self.modified_at[key])
 
     async def ping(self) -> None:
         self._check()

@@ -30,6 +30,15 @@ class ObjectInfo:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectEntry:
+    """An object in a list: size in bytes, and when it was stored, in seconds of the Unix clock."""
+
+    key: str
+    size: int
+    modified_at: float
+
+
 class ObjectStore(Protocol):
     """Keys are words of letters, digits, `.`, `_`, `-`, joined by `/`, 512 characters at most."""
 
@@ -51,8 +60,8 @@ class ObjectStore(Protocol):
         """Remove the object, if it is there."""
         ...
 
-    def keys(self, prefix: str) -> AsyncIterator[str]:
-        """The keys that begin with `prefix`, sorted."""
+    def listed(self, prefix: str) -> AsyncIterator[ObjectEntry]:
+        """The objects whose keys begin with `prefix`, sorted by key."""
         ...
 
     async def ping(self) -> None: ...

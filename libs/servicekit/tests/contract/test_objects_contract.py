@@ -62,11 +62,15 @@ async def test_what_is_missing_is_said_and_deleting_it_is_a_no_op(store: ObjectS
 
 
 async def test_deleted_objects_are_gone_and_lists_are_sorted(store: ObjectStore) -> None:
-    for key in ("b/2", "b/1", "a"):
+    begun = time.time()
+    for key in ("b/2", "b/1", "a", "b/c/3"):
         await store.put(key, b"x")
     await store.delete("b/2")
-    assert [key async for key in store.keys("b/")] == ["b/1"]
-    assert [key async for key in store.keys("")] == ["a", "b/1"]
+    for prefix, keys in {"b/": ["b/1", "b/c/3"], "": ["a", "b/1", "b/c/3"], "b/c": ["b/c/3"], "none/": []}.items():
+        assert [entry.key async for entry in store.listed(prefix)] == keys
+    async for entry in store.listed(""):
+        assert entry.size == 1
+        assert begun - 1 < entry.modified_at < time.time() + 1
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "../a", "a/../b", "a/./b", "..", "a//b", "a b", "a\0b", "x" * 600])
@@ -84,7 +88,7 @@ async def test_a_failing_source_leaves_nothing_behind(store: ObjectStore) -> Non
 
     with pytest.raises(RuntimeError):
         await store.put("k", broken())
-    assert [key async for key in store.keys("")] == []
+    assert [entry async for entry in store.listed("")] == []
 
 
 async def test_a_read_only_store_reads_and_does_not_write(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ async def record_indexed(tx: Transaction, command: RecordIndexed) -> None:
     current = await is_current(tx, command)
     # vectors of this version may be stored although it is not current: they are forgotten like older ones
     below = command.version if current else command.version + 1
-    forget = ForgetVectors(document_id=command.document_id, below_version=below)
-    await tx.start_job(forget, key=f"{command.document_id}/{below}/{tx.cause.id}")
+    if below > 1:
+        forget = ForgetVectors(document_id=command.document_id, below_version=below)
+        await tx.start_job(forget, key=f"{command.document_id}/{below}/{tx.cause.id}")
     if not current:
         return
     await documents.replace_chunks(tx, command.document_id, command.version, command.chunks)

@@ -1,6 +1,8 @@
 """/ingest/v1/documents: documents and their versions."""
 
+import contextlib
 import hashlib
+import time
 import zlib
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -13,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 
 from kgl_ingest.api.upload import BODY, PROBLEMS, Upload, Uploaded
-from kgl_ingest.db import documents
+from kgl_ingest.db import blobs
 from kgl_ingest.domain.documents import (
     Document,
     DocumentDeletedAlready,
@@ -23,7 +25,7 @@ from kgl_ingest.domain.documents import (
     file_key,
 )
 from kgl_ingest.jobs.outside import Outside
-from kgl_ingest.use_cases.accept_document import AcceptDocument, accept_document
+from kgl_ingest.use_cases.accept_document import AcceptDocument, BlobGone, accept_document
 from kgl_ingest.use_cases.delete_document import delete_document
 from kgl_ingest.use_cases.read_document import (
     ListDocuments,
@@ -34,6 +36,7 @@ from kgl_ingest.use_cases.read_document import (
     read_version,
 )
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, Reply, Run, page
 from kgl_servicekit.operations import Receipt
 
@@ -54,15 +57,25 @@ def _receipt(receipt: Receipt) -> Reply:
     return Reply(headers={"Location": f"/operations/v1/{receipt.id}"})
 
 
-async def _store(upload: Upload, caller: Caller, run: Run, outside: Outside, document: UUID | None) -> AcceptDocument:
-    """Store the file first: the transaction that accepts it then only refers to it."""
+async def _accept(upload: Upload, caller: Caller, run: Run, outside: Outside, document: UUID | None) -> Receipt:
+    """Store the file first, unless it is there: the transaction that accepts it then only refers to it."""
     sha256 = hashlib.sha256(upload.content).hexdigest()
-    generation = await run.read(documents.next_generation, sha256)
+    living = await run.read(blobs.living_generation, sha256)
+    if living is not None:
+        with contextlib.suppress(BlobGone):
+            return await run(accept_document, _command(upload, sha256, living, document, fresh=False), reply=_receipt)
+    generation = time.time_ns() // 1_000_000  # no two uploads of a content a day apart ever share one
     await outside.objects.put(file_key(caller.workspace_id, sha256, generation), upload.content)
+    failpoint("object.written")
+    return await run(accept_document, _command(upload, sha256, generation, document, fresh=True), reply=_receipt)
+
+
+def _command(upload: Upload, sha256: str, generation: int, document: UUID | None, *, fresh: bool) -> AcceptDocument:
     return AcceptDocument(
         sha256=sha256,
         size=len(upload.content),
         generation=generation,
+        fresh=fresh,
         media_type=upload.media_type,
         charset=upload.charset,
         name=upload.fields.name,
@@ -83,8 +96,7 @@ async def _store(upload: Upload, caller: Caller, run: Run, outside: Outside, doc
 )
 async def create_document(upload: Uploaded, caller: Caller, run: Run, outside: OutsideOf) -> Receipt:
     """Accept a document; parsing, indexing, extraction and linking follow in the background."""
-    command = await _store(upload, caller, run, outside, None)
-    return await run(accept_document, command, reply=_receipt)
+    return await _accept(upload, caller, run, outside, None)
 
 
 @router.post(
@@ -98,8 +110,7 @@ async def create_document(upload: Uploaded, caller: Caller, run: Run, outside: O
 )
 async def create_version(document_id: UUID, upload: Uploaded, caller: Caller, run: Run, outside: OutsideOf) -> Receipt:
     """Accept new content for a document; it replaces the earlier version in search and graph."""
-    command = await _store(upload, caller, run, outside, document_id)
-    return await run(accept_document, command, reply=_receipt)
+    return await _accept(upload, caller, run, outside, document_id)
 
 
 @router.get("", permission="documents:read")

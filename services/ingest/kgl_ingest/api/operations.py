@@ -8,9 +8,9 @@ from uuid import UUID
 from fastapi import Query
 from starlette.requests import Request
 
+from kgl_ingest.use_cases.cancel_operation import OperationNotCancellable, OperationNotFound, cancel_operation
 from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
 from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
-from kgl_servicekit.errors import NotFound
 from kgl_servicekit.http import ApiRouter, Page, PageParams, Run, page
 from kgl_servicekit.ids import uuid7_age
 from kgl_servicekit.operations import Receipt
@@ -20,10 +20,6 @@ router = ApiRouter(tags=["operations"])
 
 _YOUNG = 60.0  # seconds within which an accepted receipt may still be on its way to the list
 _PATIENCE = 5.0
-
-
-class OperationNotFound(NotFound, code="operation_not_found", status=404):
-    """There is no such operation in this workspace; check the id and the workspace."""
 
 
 @router.get("", permission="operations:read")
@@ -74,3 +70,14 @@ async def get_operation(
             await wait_until_set(moved, min(left, 1.0))
     finally:
         signals.unsubscribe(RECEIPTS_MOVED, moved)
+
+
+@router.post(
+    "/{operation_id}:cancel",
+    status_code=202,
+    permission="documents:write",
+    problems=[OperationNotFound, OperationNotCancellable],
+)
+async def post_cancel(operation_id: UUID, run: Run) -> Receipt:
+    """Cancel an operation whose document is not parsed yet; its receipt ends as cancelled soon after."""
+    return await run(cancel_operation, operation_id)

@@ -1,6 +1,5 @@
-"""Statements of documents, versions and blobs."""
+"""Statements of documents and versions."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -25,43 +24,16 @@ async def lock_content(tx: Transaction, sha256: str) -> None:
 
 
 async def find_by_content(tx: Transaction, sha256: str) -> UUID | None:
-    """The oldest living document with this content."""
+    """The oldest living document with this content, unless its work was cancelled."""
     found: UUID | None = await tx.fetchval(
         """select v.document_id from document_version v
            join document d on d.workspace_id = v.workspace_id and d.id = v.document_id and d.version = v.version
-           where v.workspace_id = $1 and v.sha256 = $2 and d.deleted_at is null
+           where v.workspace_id = $1 and v.sha256 = $2 and v.state <> 'cancelled' and d.deleted_at is null
            order by d.created_at, d.id limit 1""",
         tx.workspace,
         sha256,
     )
     return found
-
-
-async def next_generation(tx: Transaction, sha256: str) -> int:
-    """The generation to store this content under: that of its living blob, or a new one."""
-    generation: int = await tx.fetchval(
-        """select coalesce(max(generation) filter (where state = 'live'), coalesce(max(generation), 0) + 1)
-           from blob where workspace_id = $1 and sha256 = $2""",
-        tx.workspace,
-        sha256,
-    )
-    return generation
-
-
-async def claim_blob(tx: Transaction, sha256: str, generation: int, size: int) -> bool:
-    """Make the blob live, or keep it so; False when the collector is about to remove this generation."""
-    state = await tx.fetchval(
-        """insert into blob (workspace_id, sha256, generation, state, size, created_at)
-           values ($1, $2, $3, 'live', $4, $5)
-           on conflict (workspace_id, sha256, generation) do update set size = excluded.size
-           returning state""",
-        tx.workspace,
-        sha256,
-        generation,
-        size,
-        tx.now,
-    )
-    return bool(state == "live")
 
 
 async def add(tx: Transaction, document: UUID, name: str | None, title: str | None) -> None:
@@ -236,36 +208,40 @@ async def contents_of(tx: Transaction, document: UUID) -> list[str]:
     return [row["sha256"] for row in rows]
 
 
-async def doom_unshared(tx: Transaction, contents: Sequence[str]) -> list[tuple[str, int]]:
-    """Mark the blobs of these contents that no living document has; their locks are held (`lock_content`)."""
-    rows = await tx.fetch(
-        """update blob b set state = 'deleting'
-           where workspace_id = $1 and sha256 = any($2::text[]) and not exists (
-               select from document_version v
-               join document d on d.workspace_id = v.workspace_id and d.id = v.document_id
-               where v.workspace_id = b.workspace_id and v.sha256 = b.sha256 and d.deleted_at is null)
-           returning sha256, generation""",
-        tx.workspace,
-        list(contents),
-    )
-    return [(row["sha256"], row["generation"]) for row in rows]
-
-
-async def forget_objects(tx: Transaction, document: UUID, blobs: Sequence[tuple[str, int]]) -> None:
-    """The objects are gone: their rows and references go too."""
+async def forget_objects(tx: Transaction, document: UUID) -> None:
+    """The chunks and texts of the document are gone: the references to them go, too."""
     await tx.execute(
         """update document_version set chunks_object = null, text_object = null
            where workspace_id = $1 and document_id = $2""",
         tx.workspace,
         document,
     )
-    await tx.execute(
-        """delete from blob b using unnest($2::text[], $3::int[]) as gone(sha256, generation)
-           where b.workspace_id = $1 and b.sha256 = gone.sha256 and b.generation = gone.generation
-             and b.state = 'deleting'""",
+
+
+async def is_living(tx: Transaction, document: UUID) -> bool:
+    """Whether the document is there and not deleted."""
+    sql = "select from document where workspace_id = $1 and id = $2 and deleted_at is null"
+    return await tx.fetchrow(sql, tx.workspace, document) is not None
+
+
+async def version_of_operation(tx: Transaction, operation: UUID) -> tuple[UUID, int] | None:
+    """The document version that this operation accepted."""
+    row = await tx.fetchrow(
+        "select document_id, version from document_version where workspace_id = $1 and operation_id = $2",
         tx.workspace,
-        [sha256 for sha256, _ in blobs],
-        [generation for _, generation in blobs],
+        operation,
+    )
+    return None if row is None else (row["document_id"], row["version"])
+
+
+async def mark_cancelled(tx: Transaction, document: UUID, version: int) -> None:
+    """The version will not be parsed."""
+    await tx.execute(
+        """update document_version set state = 'cancelled'
+           where workspace_id = $1 and document_id = $2 and version = $3 and state = 'accepted'""",
+        tx.workspace,
+        document,
+        version,
     )
 
 

@@ -3,8 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Index, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import BigInteger, Column, Computed, DateTime, Index, text
+from sqlmodel import AutoString, Field, SQLModel
 
 from kgl_servicekit.database.core_schema import service_registry
 
@@ -13,17 +13,25 @@ class Base(SQLModel, registry=service_registry()):
     """The tables of ingest."""
 
 
+_BLOB_KEY = "'ingest/' || workspace_id::text || '/' || sha256 || '/' || generation::text"
+
+
 class BlobRow(Base, table=True):
     """A stored file by its content: `live`, or `deleting` while the collector removes it."""
 
     __tablename__ = "blob"
+    __table_args__ = (
+        Index("uq_blob_key", "workspace_id", "key", unique=True),
+        Index("ix_blob_collectable", "created_at", "workspace_id"),
+    )
 
     workspace_id: UUID = Field(primary_key=True)
     sha256: str = Field(primary_key=True)
-    generation: int = Field(primary_key=True)
+    generation: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     state: str
     size: int = Field(sa_type=BigInteger)
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
+    key: str = Field(sa_column=Column(AutoString, Computed(_BLOB_KEY, persisted=True), nullable=False))
 
 
 class DocumentRow(Base, table=True):
@@ -50,6 +58,7 @@ class VersionRow(Base, table=True):
     __tablename__ = "document_version"
     __table_args__ = (
         Index("ix_document_version_content", "workspace_id", "sha256", postgresql_where=text("state <> 'deleted'")),
+        Index("ix_document_version_operation_id", "workspace_id", "operation_id"),
     )
 
     workspace_id: UUID = Field(primary_key=True)

@@ -1,5 +1,6 @@
 """What a document is, how its work is planned, and where its objects lie."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
@@ -61,6 +62,8 @@ class Document(BaseModel):
     updated_at: datetime
 
 
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_KEY = re.compile(f"ingest/(?P<workspace>{_UUID})/(?:chunks/(?P<document>{_UUID})/(?P<version>[0-9]{{1,9}})/)?")
 _STAGES = {"extract": ("graph.extract", "graph.link"), "summarise": ("graph.summarise", "content.draft")}
 
 
@@ -90,16 +93,32 @@ DELETE_PLAN = (
 )
 
 
+OBJECTS = "ingest"
+"""The folder of the object store that is ours."""
+
+
 def file_key(workspace: UUID, sha256: str, generation: int) -> str:
     """Where a stored file lies; content is never shared between workspaces."""
-    return f"ingest/{workspace}/{sha256}/{generation}"
+    return f"{OBJECTS}/{workspace}/{sha256}/{generation}"
 
 
 def chunks_key(workspace: UUID, document: UUID, version: int, sha256: str) -> str:
     """Where the immutable chunks of a version lie."""
-    return f"ingest/{workspace}/chunks/{document}/{version}/{sha256}.jsonl"
+    return f"{OBJECTS}/{workspace}/chunks/{document}/{version}/{sha256}.jsonl"
 
 
 def text_key(workspace: UUID, document: UUID, version: int, sha256: str) -> str:
     """Where the parsed text of a version lies."""
-    return f"ingest/{workspace}/chunks/{document}/{version}/{sha256}.txt"
+    return f"{OBJECTS}/{workspace}/chunks/{document}/{version}/{sha256}.txt"
+
+
+def workspace_of_key(key: str) -> UUID | None:
+    """Whose object it is; None when it is none of ours."""
+    found = _KEY.match(key)
+    return UUID(found["workspace"]) if found else None
+
+
+def version_of_key(key: str) -> tuple[UUID, int] | None:
+    """The document version whose chunks or text it is; None when it is neither."""
+    found = _KEY.match(key)
+    return (UUID(found["document"]), int(found["version"])) if found and found["document"] else None

@@ -1,5 +1,7 @@
 """Job: stored file to text and chunks."""
 
+import asyncio
+
 from kgl_ingest.domain.documents import chunks_key, text_key
 from kgl_ingest.domain.media_types import MediaType
 from kgl_ingest.jobs.declared import ParseDocument, jobs
@@ -8,18 +10,25 @@ from kgl_ingest.parsing.parsed_text import ParseFailed, ParserUnavailable
 from kgl_ingest.use_cases.record_parsed import (
     RecordParsed,
     RecordParseFailed,
+    record_file_missing,
     record_parse_failed,
     record_parsed,
 )
 from kgl_servicekit.errors import JobFailed, Unavailable
+from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.jobs.runner import Job
+from kgl_servicekit.objects.port import ObjectMissing
 
 
 @jobs.handles(ParseDocument, timeout=300, attempts=5, concurrency=4)
 async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
     """Parse in a killable child, store chunks and text, record the manifest."""
     data = job.data
-    content = await outside.objects.get(data.object_key)
+    try:
+        content = await outside.objects.get(data.object_key)
+    except ObjectMissing:
+        await job.finish(record_file_missing, data.document_id, state="superseded")
+        return
     try:
         parsed = await outside.parsers.parse(
             content,
@@ -39,8 +48,10 @@ async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
         )
         raise JobFailed(failed.code, failed.sentence) from failed
     place = (job.workspace_id, data.document_id, data.version, parsed.sha256)
-    await outside.objects.put(chunks_key(*place), parsed.chunks)
-    await outside.objects.put(text_key(*place), parsed.text)
+    await asyncio.gather(
+        outside.objects.put(chunks_key(*place), parsed.chunks), outside.objects.put(text_key(*place), parsed.text)
+    )
+    failpoint("object.written")
     await job.finish(
         record_parsed,
         RecordParsed(

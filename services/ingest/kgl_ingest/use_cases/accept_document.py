@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from kgl_contracts.ingest import DocumentAccepted
-from kgl_ingest.db import documents
+from kgl_ingest.db import blobs, documents
 from kgl_ingest.domain.documents import (
     DocumentDeletedAlready,
     DocumentNotFound,
@@ -15,22 +15,25 @@ from kgl_ingest.domain.documents import (
 )
 from kgl_ingest.jobs.declared import ParseDocument
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.identity import modules
 from kgl_servicekit.operations import Receipt
 
 
-class BlobGoing(Unavailable, code="content_being_removed", status=503):
-    """The same content is being removed at this very moment; send the request again."""
+class BlobGone(Exception):
+    """The file that this content was thought to be stored in is going or gone; it has to be stored anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptDocument:
-    """A stored file to be accepted. `document_id` is None for a new document."""
+    """A stored file to be accepted. `document_id` is None for a new document.
+
+    `fresh` says that it was stored under this generation just now, and was not there before.
+    """
 
     sha256: str
     size: int
     generation: int
+    fresh: bool
     media_type: str
     charset: str | None
     name: str | None
@@ -43,17 +46,19 @@ async def accept_document(tx: Transaction, command: AcceptDocument) -> Receipt:
     """Record the version, its receipt, its first job and its event.
 
     Raises: DuplicateDocument (409) when the content is known and the policy is `error`;
-    DocumentNotFound (404), DocumentDeletedAlready (410) for a version of a document that is not there.
+    DocumentNotFound (404), DocumentDeletedAlready (410) for a version of a document that is not there;
+    BlobGone, never when it is fresh.
     """
     await documents.lock_content(tx, command.sha256)
     known = await documents.find_by_content(tx, command.sha256)
     if known is not None and command.on_duplicate is OnDuplicate.ERROR:
         raise DuplicateDocument(existing=known)
-    if not await documents.claim_blob(tx, command.sha256, command.generation, command.size):
-        raise BlobGoing(retry_after=1)
+    generation = await blobs.claim(tx, command.sha256, command.generation, command.size, fresh=command.fresh)
+    if generation is None:
+        raise BlobGone
     document, version = await _place(tx, command)
     receipt = await tx.start_operation("ingest.document", document, ingest_plan(await modules(tx, tx.workspace)))
-    key = file_key(tx.workspace, command.sha256, command.generation)
+    key = file_key(tx.workspace, command.sha256, generation)
     row = {
         "media_type": command.media_type,
         "charset": command.charset,

@@ -7,6 +7,7 @@ from kgl_contracts.ingest import DocumentParsed
 from kgl_ingest.db import documents
 from kgl_ingest.domain.documents import ingest_plan
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.identity import modules
 
 
@@ -34,8 +35,7 @@ async def record_parsed(tx: Transaction, command: RecordParsed) -> None:
         "text_length": command.text_length,
     }
     if not await documents.mark_parsed(tx, command.document_id, command.version, title=command.title, parsed=manifest):
-        for stage in ingest_plan(await modules(tx, tx.workspace)):
-            await tx.report(stage.name, "superseded")
+        await _supersede(tx)
         return
     await tx.emit(
         DocumentParsed(
@@ -48,6 +48,18 @@ async def record_parsed(tx: Transaction, command: RecordParsed) -> None:
             sha256=command.chunks_sha256,
         )
     )
+
+
+async def record_file_missing(tx: Transaction, document_id: UUID) -> None:
+    """The file went with its document before it was parsed. Raises: JobFailed when the document is still there."""
+    if await documents.is_living(tx, document_id):
+        raise JobFailed("file_missing", "The file of this version is not in the object store.")
+    await _supersede(tx)
+
+
+async def _supersede(tx: Transaction) -> None:
+    for stage in ingest_plan(await modules(tx, tx.workspace)):
+        await tx.report(stage.name, "superseded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

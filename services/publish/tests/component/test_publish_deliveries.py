@@ -13,8 +13,8 @@ from kgl_publish.jobs.deliver import deliver
 from kgl_publish.testing import PublishKit, publish_kit
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.jobs import queue
 from kgl_servicekit.jobs.runner import Job
+from kgl_servicekit.testing.jobs import claim_work
 from kgl_servicekit.testing.postgres import PostgresForTests
 
 ATOM = {"a": "http://www.w3.org/2005/Atom"}
@@ -107,16 +107,13 @@ async def test_a_crash_between_sending_and_recording_sends_again_with_the_same_i
     await publish.endpoint()
     await publish.hear(published())
 
-    async def claim(tx: Transaction, holder: str) -> list[queue.Claimed]:
-        return await queue.claim(tx, Deliver.kind, 1, holder, 3600)
-
     async def take(tx: Transaction, _: None) -> None:
         await tx.execute("update job set token = token + 1 where kind = $1", Deliver.kind)
 
     async def give_back(tx: Transaction, _: None) -> None:
         await tx.execute("update job set state = 'queued' where kind = $1", Deliver.kind)
 
-    (claimed,) = await publish.database.run((), claim, "dying")
+    (claimed,) = await claim_work(publish.database, kind=Deliver.kind, holder="dying")
     await publish.database.run((), take, None)  # as if its lease had ended while it was sending
     job = Job(publish.database, claimed, Deliver.model_validate(claimed.data), "publish/test")
     with pytest.raises(Exception, match="no longer ours"):
