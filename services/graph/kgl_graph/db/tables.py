@@ -35,15 +35,25 @@ class Base(SQLModel, registry=service_registry()):
 
 
 class DocumentRow(Base, table=True):
-    """What is known of a document: the newest version heard of, the indexed one, or that it is gone (derived)."""
+    """What is known of a document: the newest version heard of, the newest parsed one, or that it is gone."""
 
     __tablename__ = "document"
 
     workspace_id: UUID = Field(primary_key=True)
     document_id: UUID = Field(primary_key=True)
     version: int
-    indexed_version: int | None
+    parsed_version: int | None
     deleted_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+
+
+class IndexedDocumentRow(Base, table=True):
+    """Which version of a document can be found."""
+
+    __tablename__ = "indexed_document"
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    version: int
 
 
 class ChunkRow(Base, table=True):
@@ -101,6 +111,21 @@ class EntityRow(Base, table=True):
     folded: str
     aliases: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
+class EntitySourceRow(Base, table=True):
+    """How a source names an entity: a document's module, or an actor by the API; without one, an entity goes."""
+
+    __tablename__ = "entity_source"
+    __table_args__ = (Index("ix_entity_source_document", "workspace_id", "document_id", "module"),)
+
+    workspace_id: UUID = Field(primary_key=True)
+    entity_id: UUID = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    document_id: UUID | None
+    module: str | None
+    name: str
+    aliases: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
 
 
 class MentionRow(Base, table=True):
