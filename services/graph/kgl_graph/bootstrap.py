@@ -11,6 +11,7 @@ from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.jobs import index_document, link_document
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
+from kgl_graph.rebuilds.search import search as search_index
 from kgl_graph.settings import GraphSettings
 from kgl_graph.stores.embedder import WordLlamaEmbedder
 from kgl_graph.stores.vectors import PgVectorIndex
@@ -60,4 +61,5 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         checks={"objects": objects.ping},
         resources=[stores],
         loops=[sweeper],
+        rebuilds=[search_index],
     )

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, DateTime, Index, text
 from sqlmodel import Field, SQLModel
 
-from kgl_servicekit.database.core_schema import service_registry
+from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -17,6 +17,7 @@ class BlobRow(Base, table=True):
     """A stored file by its content: `live`, or `deleting` while the collector removes it."""
 
     __tablename__ = "blob"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     sha256: str = Field(primary_key=True)
@@ -30,7 +31,7 @@ class DocumentRow(Base, table=True):
     """A document; its content is in its versions."""
 
     __tablename__ = "document"
-    __table_args__ = (Index("ix_document_listed", "workspace_id", "created_at", "id"),)
+    __table_args__ = (Index("ix_document_listed", "workspace_id", "created_at", "id"), SOURCE)
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -50,6 +51,7 @@ class VersionRow(Base, table=True):
     __tablename__ = "document_version"
     __table_args__ = (
         Index("ix_document_version_content", "workspace_id", "sha256", postgresql_where=text("state <> 'deleted'")),
+        SOURCE,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -75,7 +77,7 @@ class OperationRow(Base, table=True):
     """A receipt of any service."""
 
     __tablename__ = "operation"
-    __table_args__ = (Index("ix_operation_listed", "workspace_id", "created_at", "id"),)
+    __table_args__ = (Index("ix_operation_listed", "workspace_id", "created_at", "id"), DERIVED)
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -90,6 +92,7 @@ class StageRow(Base, table=True):
     """One stage of a receipt; reports may come before the operation itself (`planned` is false then)."""
 
     __tablename__ = "operation_stage"
+    __table_args__ = DERIVED
 
     workspace_id: UUID = Field(primary_key=True)
     operation_id: UUID = Field(primary_key=True)
