@@ -40,14 +40,14 @@ class RebuildRunner:
 
     async def run(self) -> Rebuilt:
         """Rebuild and swap. Raises RebuildRunning, RebuildLost, RebuildIncomplete."""
-        run = await self._patiently(self._begin)
-        await self._forget_groups(self._rebuild.generation(run.number - 1))
         try:
+            run = await self._patiently(self._begin)
+            await self._forget_groups(self._rebuild.generation(run.number - 1))
             await self._patiently(lambda: self._read_snapshot(run))
             rebuilt = await self._patiently(lambda: self._read_live_and_swap(run))
         except BaseException:
             with suppress(Unavailable):
-                await self._database.run((), state.release, run)
+                await self._database.run((), state.release, (self._rebuild.name, self._owner))
             raise
         await self._forget_groups(run.generation)
         return rebuilt

@@ -148,14 +148,9 @@ async def keep(tx: Transaction, run: Run) -> bool:
     return await _keep(tx, run, 0, None, set(), set())
 
 
-async def release(tx: Transaction, run: Run) -> None:
-    """Let the next run go on at once."""
-    await tx.execute(
-        "update rebuild set lease_until = now() where name = $1 and generation = $2 and owner = $3",
-        run.rebuild.name,
-        run.number,
-        run.owner,
-    )
+async def release(tx: Transaction, command: tuple[str, UUID]) -> None:
+    """Let the next run of this rebuild go on at once, if it is this owner's."""
+    await tx.execute("update rebuild set lease_until = now() where name = $1 and owner = $2", *command)
 
 
 async def corrections(tx: Transaction, command: tuple[str, Sequence[UUID]]) -> dict[UUID, bytes]:
