@@ -358,6 +358,29 @@ async def _generation(graph: GraphKit, number: int) -> bool:
     return bool((await rebuild_row(graph)).get("generation") == number)
 
 
+async def test_what_is_left_of_an_earlier_snapshot_is_passed_over(graph: GraphKit, source: Source) -> None:
+    before = await index(graph)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    earlier, document = uuid7(), next(iter(source.documents))
+    ghost = await graph.parsed(document, 8, ["a ghost"])
+    await source.tell(
+        DocumentSnapshotted(
+            snapshot_id=earlier,
+            document_id=document,
+            version=8,
+            deleted=False,
+            parsed_version=8,
+            chunks_object=ghost.chunks_object,
+            sha256=ghost.sha256,
+        )
+    )
+    await source.tell(DocumentsSnapshotEnded(snapshot_id=earlier, count=1))
+    await source.snapshot()
+    assert await task == Rebuilt(1, keys=4)
+    assert await index(graph) == before
+
+
 async def test_one_rebuild_runs_at_a_time_and_one_that_was_taken_over_stops(graph: GraphKit, source: Source) -> None:
     first = rebuild(graph, source.bus)
     await ordered(graph, first)
