@@ -5,10 +5,12 @@ from uuid import UUID
 from pydantic import Field
 
 from kgl_contracts.event import EventData, with_example
-from kgl_contracts.topics import DOCUMENTS
+from kgl_contracts.operations import SnapshotEnd, SnapshotPart
+from kgl_contracts.topics import DOCUMENTS, REPLAY_GRAPH_DOCUMENTS
 from kgl_contracts.values import Sha256
 
 _DOCUMENT = "0198f3a0-0000-7000-8000-000000000001"
+_SNAPSHOT = "0198f3a0-0000-7000-8000-000000000011"
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
@@ -67,3 +69,42 @@ class DocumentDeleted(
 
     document_id: UUID
     version: int = Field(ge=1, description="the last version that existed")
+
+
+class DocumentSnapshotted(
+    SnapshotPart,
+    type="ingest.document.snapshotted.v1",
+    topic=REPLAY_GRAPH_DOCUMENTS,
+    key="document_id",
+    consumers=("graph",),
+):
+    """How a document stands: its newest parsed version, if it has one and is not deleted."""
+
+    model_config = with_example(
+        snapshot_id=_SNAPSHOT,
+        document_id=_DOCUMENT,
+        version=2,
+        deleted=False,
+        parsed_version=1,
+        chunks_object=f"ingest/0198f3a0/{_SHA}/chunks.jsonl",
+        sha256=_SHA,
+    )
+
+    document_id: UUID
+    version: int = Field(ge=1, description="the newest version, parsed or not")
+    deleted: bool
+    parsed_version: int | None = Field(description="the newest version with text")
+    chunks_object: str | None = Field(description="object key of its chunks")
+    sha256: Sha256 | None = Field(description="hash of the chunks object")
+
+
+class DocumentsSnapshotEnded(
+    SnapshotEnd,
+    type="ingest.snapshot.ended.v1",
+    topic=REPLAY_GRAPH_DOCUMENTS,
+    key="snapshot_id",
+    consumers=("graph",),
+):
+    """All documents of all workspaces were told."""
+
+    model_config = with_example(snapshot_id=_SNAPSHOT, count=1200)

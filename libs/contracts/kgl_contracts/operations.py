@@ -1,4 +1,7 @@
-"""Events of receipts: what was accepted, and how far it is. All services emit them; ingest keeps the list."""
+"""Events of receipts: what was accepted, and how far it is. All services emit them; ingest keeps the list.
+
+And of snapshots: a service whose derived tables are rebuilt asks the owner of their source to tell it anew.
+"""
 
 from datetime import datetime
 from typing import Literal
@@ -90,3 +93,30 @@ class ReceiptProgressed(
 
     reporter: str = Field(description="<service>/<subscription or job class>/<partition or worker>")
     entries: tuple[Progress, ...] = Field(min_length=1)
+
+
+class SnapshotRequested(
+    EventData,
+    type="operations.snapshot.requested.v1",
+    topic=OPERATIONS,
+    key="snapshot_id",
+    consumers=("ingest",),
+):
+    """The owner of what a subscription reads tells its present state anew, on kgl.replay.<subscription>."""
+
+    model_config = with_example(snapshot_id=_OPERATION, subscription="graph.documents")
+
+    snapshot_id: UUID
+    subscription: str
+
+
+class SnapshotPart(EventData):
+    """One record of a snapshot: the present state of its key, or that it is gone."""
+
+    snapshot_id: UUID
+
+
+class SnapshotEnd(SnapshotPart):
+    """The snapshot is complete when so many parts of it, repeats not counted, have been read."""
+
+    count: int = Field(ge=0)

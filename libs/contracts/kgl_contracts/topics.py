@@ -35,8 +35,20 @@ PUBLISH = Topic("kgl.publish")
 IDENTITY = Topic("kgl.identity", partitions=1, compacted=True, one_shard=True, public=False)
 OPERATIONS = Topic("kgl.operations", public=False)
 AUDIT = Topic("kgl.audit", public=False)
+# what an owner tells anew for the rebuild of a derived table: kgl.replay.<subscription that is rebuilt>
+REPLAY_GRAPH_DOCUMENTS = Topic("kgl.replay.graph.documents", public=False)
 
-ALL: tuple[Topic, ...] = (DOCUMENTS, AI, GRAPH, CONTENT, PUBLISH, IDENTITY, OPERATIONS, AUDIT)
+ALL: tuple[Topic, ...] = (
+    DOCUMENTS,
+    AI,
+    GRAPH,
+    CONTENT,
+    PUBLISH,
+    IDENTITY,
+    OPERATIONS,
+    AUDIT,
+    REPLAY_GRAPH_DOCUMENTS,
+)
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in ALL}
 
 

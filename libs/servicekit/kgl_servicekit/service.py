@@ -22,6 +22,8 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
+from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.relay import Heartbeat, Relay
 from kgl_servicekit.events.subscription import Subscription
@@ -53,6 +55,7 @@ class Service:
     heartbeat: Heartbeat | None = None
     authority: Authority | None = None
     loops: Sequence[Loop] = ()
+    rebuilds: Sequence[Rebuild] = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
     resources: Sequence[Callable[[], AbstractAsyncContextManager[Any]]] = ()
 
@@ -82,6 +85,17 @@ class Service:
             finally:
                 await self.bus.stop()
 
+    async def rebuild(self, name: str) -> Rebuilt:
+        """Build derived tables anew, while workers and APIs go on. Raises KeyError, and what RebuildRunner.run does."""
+        rebuild = {rebuild.name: rebuild for rebuild in self.rebuilds}[name]
+        async with self.opened():
+            await self.bus.start()
+            try:
+                await self.bus.declare(ALL)
+                return await RebuildRunner(self.database, self.bus, rebuild, self.outside).run()
+            finally:
+                await self.bus.stop()
+
     def _loops(self, *, relay_only: bool) -> list[Coroutine[Any, Any, None]]:
         worker = self.settings.worker_name
         relay = Relay(self.database, self.bus, worker=worker, heartbeat=self.heartbeat)
@@ -99,11 +113,12 @@ class Service:
 
 
 def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
-    """The command of a service: `api`, `worker`, `relay` or `migrate`."""
+    """The command of a service: `api`, `worker`, `relay`, `migrate` or `rebuild <name>`."""
     parser = argparse.ArgumentParser(
         description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
     )
-    parser.add_argument("role", choices=("api", "worker", "relay", "migrate"))
+    parser.add_argument("role", choices=("api", "worker", "relay", "migrate", "rebuild"))
+    parser.add_argument("name", nargs="?", help="of the tables to build anew, with rebuild")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args()
@@ -118,6 +133,8 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
         uvicorn.run(service.api(), host=asked.host, port=asked.port, log_config=None, access_log=False)
     elif asked.role == "migrate":
         asyncio.run(_migrate(service))
+    elif asked.role == "rebuild":
+        asyncio.run(_until_stopped(_rebuild(service, asked.name)))
     else:
         asyncio.run(_until_stopped(service.work(relay_only=asked.role == "relay")))
 
@@ -127,6 +144,17 @@ async def _migrate(service: Service) -> None:
     if owner is None:
         sys.exit("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
     await migrate(service.migrations, owner.get_secret_value())
+
+
+async def _rebuild(service: Service, name: str | None) -> None:
+    names = [rebuild.name for rebuild in service.rebuilds]
+    if name not in names:
+        sys.exit(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
+    try:
+        rebuilt = await service.rebuild(name)
+    except (RebuildRunning, RebuildLost, RebuildIncomplete) as refused:
+        sys.exit(str(refused))
+    logger.bind(rebuild=name, generation=rebuilt.generation, keys=rebuilt.keys).info("rebuild.done")
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:

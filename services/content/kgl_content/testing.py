@@ -13,7 +13,7 @@ from kgl_content.bootstrap import MIGRATIONS, build
 from kgl_content.consumers.ai import content_ai
 from kgl_content.consumers.documents import content_documents
 from kgl_content.settings import ContentSettings
-from kgl_contracts.ai import ContentGenerated, Summary
+from kgl_contracts.ai import ContentGenerated, Span, Summary
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_servicekit.bus.memory import MemoryBus
@@ -44,11 +44,11 @@ class ContentKit:
     def database(self) -> Database:
         return self.service.database
 
-    async def hear(self, event: EventData) -> Verdict:
-        """Handle an event as the consumer does, in a transaction of its own."""
+    async def hear(self, event: EventData, copy: int = 0) -> Verdict:
+        """Handle an event as the consumer does, in a transaction of its own; each copy has an id of its own."""
         subscription = content_ai if event.topic == content_ai.topic else content_documents
         envelope = Envelope(
-            id=derived_id("test", event.model_dump_json()),
+            id=derived_id("test", event.model_dump_json(), copy),
             type=event.event_type,
             source=event.producer(),
             time=datetime.now(UTC),
@@ -62,10 +62,12 @@ class ContentKit:
 
         return await self.database.run(self.workspace, apply, event, cause=cause)
 
-    async def generated(self, document: UUID, version: int, text: str) -> ContentGenerated:
+    async def generated(
+        self, document: UUID, version: int, text: str, sources: tuple[Span, ...] = ()
+    ) -> ContentGenerated:
         """Store a text of the reader, and the event that tells of it."""
         request = uuid7()
-        content = Summary(title="Title", text=text).model_dump_json().encode()
+        content = Summary(title="Title", text=text, sources=sources).model_dump_json().encode()
         info = await self.objects.put(f"graph/results/{request}", content)
         return ContentGenerated(
             request_id=request,

@@ -12,6 +12,7 @@ from kgl_graph.consumers.modules import module_subscriptions
 from kgl_graph.jobs import index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
+from kgl_graph.rebuilds.search import search as search_index
 from kgl_graph.settings import GraphSettings
 from kgl_graph.stores.embedder import WordLlamaEmbedder
 from kgl_graph.stores.vectors import PgVectorIndex
@@ -67,4 +68,5 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         checks={"objects": objects.ping},
         resources=[stores],
         loops=[sweeper],
+        rebuilds=[search_index],
     )

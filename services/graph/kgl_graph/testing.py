@@ -46,11 +46,11 @@ class GraphKit:
     def database(self) -> Database:
         return self.service.database
 
-    async def hear(self, event: EventData, operation: UUID | None = None) -> Verdict:
-        """Handle an event as the consumer does, in a transaction of its own."""
+    async def hear(self, event: EventData, operation: UUID | None = None, copy: int = 0) -> Verdict:
+        """Handle an event as the consumer does, in a transaction of its own; each copy has an id of its own."""
         subscription: Subscription = graph_ai if event.topic == graph_ai.topic else graph_documents
         envelope = Envelope(
-            id=derived_id("test", event.event_type, event.model_dump_json()),
+            id=derived_id("test", event.event_type, event.model_dump_json(), copy),
             type=event.event_type,
             source=event.producer(),
             time=datetime.now(UTC),

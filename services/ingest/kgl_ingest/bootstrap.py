@@ -8,8 +8,9 @@ from typing import Any
 
 from kgl_ingest.api import documents, limits, operations
 from kgl_ingest.collector import BlobCollector
+from kgl_ingest.consumers import snapshots
 from kgl_ingest.consumers.operations import ingest_operations
-from kgl_ingest.jobs import erase_document, parse_document
+from kgl_ingest.jobs import erase_document, parse_document, snapshot_documents
 from kgl_ingest.jobs.declared import jobs
 from kgl_ingest.jobs.outside import Outside
 from kgl_ingest.parsing.sandbox import ParserSandbox
@@ -20,7 +21,12 @@ from kgl_servicekit.objects.directory import DirectoryStore
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
-JOB_HANDLERS = (parse_document.parse_document, erase_document.erase_document)
+EVENT_HANDLERS = (snapshots.on_snapshot_requested,)
+JOB_HANDLERS = (
+    parse_document.parse_document,
+    erase_document.erase_document,
+    snapshot_documents.snapshot_documents,
+)
 
 
 def build(settings: IngestSettings, bus: Bus) -> Service:

@@ -62,6 +62,11 @@ class MemoryBus:
         self.check()
         return {number: len(log) for number, log in enumerate(self._logs[topic].partitions)}
 
+    async def forget_group(self, topic: str, group: str) -> None:
+        self.check()
+        for place in [place for place in self.committed if place[:2] == (topic, group)]:
+            del self.committed[place]
+
     def log(self, topic: str, partition: int) -> list[StoredRecord]:
         """All records of a partition."""
         return self._logs[topic].partitions[partition]

@@ -143,6 +143,11 @@ class PostgresBus:
             rows = await connection.fetch("select partition, next from log_partition where topic = $1", topic)
         return {row["partition"]: row["next"] for row in rows}
 
+    async def forget_group(self, topic: str, group: str) -> None:
+        async with self.connection() as connection, connection.transaction():
+            for statement in sql.FORGET_GROUP:
+                await connection.execute(statement, topic, group)
+
     async def compact(self) -> None:
         """Of compacted topics, keep the last record of each key."""
         async with self.connection() as connection:

@@ -131,6 +131,11 @@ FREE_PREDECESSOR = (
     "update log_group set owner = null where starts_with(owner, $1)",
 )
 
+FORGET_GROUP = (
+    "delete from log_member where topic = $1 and grp = $2",
+    "delete from log_group where topic = $1 and grp = $2",
+)
+
 COMPACT = """
 delete from log_record r using log_topic t
 where t.topic = r.topic and t.compacted and exists (

@@ -55,16 +55,23 @@ CORE_TABLES = (
 )
 
 
+SOURCE: dict[str, Any] = {"info": {"kind": "source"}}
+DERIVED: dict[str, Any] = {"info": {"kind": "derived"}}
+
+
 def service_registry() -> registry:
     """A registry with the naming convention and the core tables, one for each service.
 
-    Five services may live in one process, so none may use the global metadata of SQLModel.
+    Five services may live in one process, so none may use the global metadata of SQLModel. Every table says what
+    it is by SOURCE or DERIVED in its arguments: a derived one can be made anew from the events of its source.
     """
     metadata = MetaData(naming_convention=NAMING)
     _outbox(metadata)
     _inbox(metadata)
     _jobs(metadata)
     _access(metadata)
+    for table in metadata.tables.values():
+        table.info["kind"] = "derived" if table.name == "identity_replica" else "source"
     return registry(metadata=metadata)
 
 

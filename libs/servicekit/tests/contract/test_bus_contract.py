@@ -233,6 +233,21 @@ async def test_two_groups_read_independently(bus: Bus) -> None:
         await consumer.stop()
 
 
+async def test_a_group_that_is_forgotten_leaves_the_others_as_they_are(bus: Bus) -> None:
+    await bus.producer().send([record("k", "1")])
+    for group in ("gone", "kept"):
+        consumer = bus.consumer(TOPIC.name, group, from_zero)
+        await consumer.start()
+        await drain(consumer, 1)
+        await consumer.stop()
+    await bus.forget_group(TOPIC.name, "gone")
+    await bus.forget_group(TOPIC.name, "gone")  # again, and one that never was
+    again = bus.consumer(TOPIC.name, "kept", from_zero)
+    await again.start()
+    assert [r.value for r in await drain(again, 1)] == [b"1"]
+    await again.stop()
+
+
 async def test_a_waiting_poll_is_woken_by_a_record(bus: Bus) -> None:
     consumer = bus.consumer(TOPIC.name, "g", from_zero)
     await consumer.start()
@@ -337,6 +352,29 @@ async def test_trimming_waits_for_the_slowest_group(postgres_bus: PostgresBus) -
     assert [r.offset for r in await drain(late, 2)] == [1, 2]
     for consumer in (fast, slow, late):
         await consumer.stop()
+
+
+async def test_a_forgotten_group_does_not_keep_the_log_from_being_trimmed(
+    postgres_bus: PostgresBus, roles: Roles
+) -> None:
+    await postgres_bus.producer().send([record("k", "1")])
+    consumer = postgres_bus.consumer(TOPIC.name, "gone", from_zero)
+    await consumer.start()
+    await consumer.stop()
+
+    async def left() -> int:
+        connection = await asyncpg.connect(roles.service)
+        try:
+            count: int = await connection.fetchval("select count(*) from log_record")
+            return count
+        finally:
+            await connection.close()
+
+    await postgres_bus.trim(0)
+    assert await left() == 1
+    await postgres_bus.forget_group(TOPIC.name, "gone")
+    await postgres_bus.trim(0)
+    assert await left() == 0
 
 
 async def test_a_topic_that_was_lost_has_a_new_incarnation(postgres_bus: PostgresBus, roles: Roles) -> None:

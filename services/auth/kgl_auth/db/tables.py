@@ -12,7 +12,7 @@ from sqlalchemy import ARRAY, BigInteger, DateTime, Index, LargeBinary, Text, te
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from kgl_servicekit.database.core_schema import service_registry
+from kgl_servicekit.database.core_schema import SOURCE, service_registry
 
 TIME = DateTime(timezone=True)
 
@@ -25,6 +25,7 @@ class UserRow(Base, table=True):
     """A person's account; without a password for those who come from another identity provider."""
 
     __tablename__ = "user_account"
+    __table_args__ = SOURCE
 
     id: UUID = Field(primary_key=True)
     email: str = Field(unique=True)
@@ -37,6 +38,7 @@ class LoginSessionRow(Base, table=True):
     """One login of a user at a client; the `sid` of its tokens."""
 
     __tablename__ = "login_session"
+    __table_args__ = SOURCE
 
     id: str = Field(primary_key=True)
     user_id: UUID = Field(foreign_key="user_account.id", index=True)
@@ -52,6 +54,7 @@ class AuthorizationCodeRow(Base, table=True):
     """A code on its way through the browser, and what it must be presented with."""
 
     __tablename__ = "authorization_code"
+    __table_args__ = SOURCE
 
     code_hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
     session_id: str = Field(foreign_key="login_session.id", index=True, ondelete="CASCADE")
@@ -66,6 +69,7 @@ class RefreshTokenRow(Base, table=True):
     """One refresh token of a session; used ones stay, so that their reuse is noticed."""
 
     __tablename__ = "refresh_token"
+    __table_args__ = SOURCE
 
     token_hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
     session_id: str = Field(foreign_key="login_session.id", index=True, ondelete="CASCADE")
@@ -78,6 +82,7 @@ class BrowserSessionRow(Base, table=True):
     """A browser's cookie, by its hash, and the refresh token behind it, sealed under the cookie itself."""
 
     __tablename__ = "browser_session"
+    __table_args__ = SOURCE
 
     cookie_hash: bytes = Field(primary_key=True, sa_type=LargeBinary)
     session_id: str = Field(unique=True)
@@ -91,7 +96,7 @@ class SigningKeyRow(Base, table=True):
     """A key pair of the built-in issuer. The newest is `active`, and signs from `signs_from` on; older ones expire."""
 
     __tablename__ = "signing_key"
-    __table_args__ = (Index("uq_signing_key_active", "active", unique=True, postgresql_where=text("active")),)
+    __table_args__ = (Index("uq_signing_key_active", "active", unique=True, postgresql_where=text("active")), SOURCE)
 
     kid: str = Field(primary_key=True)
     private_jwk: dict[str, Any] = Field(sa_type=JSONB)
@@ -105,6 +110,7 @@ class AttemptCounterRow(Base, table=True):
     """How often something was tried in the window that began at `started_at`."""
 
     __tablename__ = "attempt_counter"
+    __table_args__ = SOURCE
 
     scope: bytes = Field(primary_key=True, sa_type=LargeBinary)
     started_at: datetime = Field(sa_type=TIME, index=True)
@@ -115,6 +121,7 @@ class WorkspaceRow(Base, table=True):
     """A tenant."""
 
     __tablename__ = "workspace"
+    __table_args__ = SOURCE
 
     id: UUID = Field(primary_key=True)
     slug: str = Field(unique=True)
@@ -128,6 +135,7 @@ class MembershipRow(Base, table=True):
     """A user's roles in a workspace; roles of the whole instance stand under the nil id."""
 
     __tablename__ = "membership"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     user_id: UUID = Field(primary_key=True, foreign_key="user_account.id", index=True)
@@ -140,6 +148,7 @@ class ApiKeyRow(Base, table=True):
     """A key for programs; only the hash of its secret is kept."""
 
     __tablename__ = "api_key"
+    __table_args__ = SOURCE
 
     id: str = Field(primary_key=True)
     workspace_id: UUID = Field(index=True)
@@ -157,6 +166,7 @@ class ModuleRow(Base, table=True):
     """A module that is enabled in a workspace, and for what."""
 
     __tablename__ = "enabled_module"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     name: str = Field(primary_key=True)
@@ -171,6 +181,7 @@ class AuditChainRow(Base, table=True):
     """The head of a scope's chain: number and hash of its newest record."""
 
     __tablename__ = "audit_chain"
+    __table_args__ = SOURCE
 
     scope: str = Field(primary_key=True)
     number: int = Field(sa_type=BigInteger)
@@ -181,9 +192,12 @@ class AuditRecordRow(Base, table=True):
     """One record of the audit log, written once and never changed; its scope is a workspace or `instance`."""
 
     __tablename__ = "audit_record"
-    __table_args__ = tuple(
-        Index(f"ix_audit_record_{name}", "scope", text(f"(record ->> '{name}'::text)"), "number")
-        for name in ("actor", "action", "target")
+    __table_args__ = (
+        *tuple(
+            Index(f"ix_audit_record_{name}", "scope", text(f"(record ->> '{name}'::text)"), "number")
+            for name in ("actor", "action", "target")
+        ),
+        SOURCE,
     )
 
     scope: str = Field(primary_key=True)

@@ -1,4 +1,4 @@
-"""The tables of the content service, all source, all bound to workspaces by row-level security."""
+"""The tables of the content service, all bound to workspaces by row-level security."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from sqlalchemy import Column, DateTime, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from kgl_servicekit.database.core_schema import service_registry
+from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -30,6 +30,7 @@ class ItemRow(Base, table=True):
             unique=True,
             postgresql_where=text("module is not null"),
         ),
+        SOURCE,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -49,6 +50,7 @@ class ItemVersionRow(Base, table=True):
     """The words of an item, and what a reviewer decided about them."""
 
     __tablename__ = "item_version"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     item_id: UUID = Field(primary_key=True)
@@ -68,6 +70,7 @@ class DocumentRow(Base, table=True):
     """What is known of a document: the newest version heard of, or that it is gone."""
 
     __tablename__ = "document"
+    __table_args__ = DERIVED
 
     workspace_id: UUID = Field(primary_key=True)
     document_id: UUID = Field(primary_key=True)

@@ -13,6 +13,7 @@ from kgl_contracts.ingest import DocumentDeleted
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 from kgl_servicekit.http.conditional import Condition
+from kgl_servicekit.ids import derived_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +107,16 @@ async def record_generated(tx: Transaction, command: RecordGenerated) -> None:
     )
     item = await items.find_generated(tx, command.document_id, command.module, command.kind)
     if item is None:
-        made = tx.new_id("item")
+        made = derived_id("item", tx.workspace, command.document_id, command.module, command.kind)
         await items.add(tx, made, command.kind, draft, document=command.document_id, module=command.module)
         await tx.emit(ItemDrafted(item_id=made, version=1, kind=command.kind, document_id=command.document_id))
-    elif (item.title, item.body) != (draft.title, draft.body) and item.state not in {"submitted", "approved"}:
+    elif _differs(item, draft) and item.state not in {"submitted", "approved"}:
         await _new_version(tx, item, draft)
+
+
+def _differs(item: Item, draft: Draft) -> bool:
+    """The same words about other places are another text: those of an older version are not there any more."""
+    return (item.title, item.body, item.sources) != (draft.title, draft.body, draft.sources)
 
 
 async def unlink_document(tx: Transaction, event: DocumentDeleted) -> Verdict:

@@ -1,34 +1,44 @@
-"""Statements of documents and chunks."""
+"""Statements of documents and of the reading of chunks."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
-from kgl_graph.domain.chunks import Chunk
 from kgl_servicekit.database.transaction import Transaction
 
 _HEAR = """
-insert into document as d (workspace_id, document_id, version, deleted_at) values ($1, $2, $3, $4)
+insert into document as d (workspace_id, document_id, version, parsed_version, deleted_at)
+values ($1, $2, $3, $4, $5)
 on conflict (workspace_id, document_id) do update
-set version = greatest(d.version, excluded.version), deleted_at = coalesce(d.deleted_at, excluded.deleted_at)
-returning version, deleted_at
-"""
-
-_ADD_CHUNKS = """
-insert into chunk (workspace_id, id, document_id, version, ordinal, start, "end", title, text)
-select $1, id, $2, $3, ordinal, start, stop, title, text
-from unnest($4::uuid[], $5::int[], $6::int[], $7::int[], $8::text[], $9::text[])
-  as i(id, ordinal, start, stop, title, text)
-on conflict (workspace_id, id) do nothing
+set version = greatest(d.version, excluded.version),
+    parsed_version = greatest(d.parsed_version, excluded.parsed_version),
+    deleted_at = coalesce(d.deleted_at, excluded.deleted_at)
+returning version, parsed_version, deleted_at
 """
 
 
-async def hear(tx: Transaction, document: UUID, version: int, *, deleted: bool = False) -> bool:
-    """Note a version, or the end, of a document, and lock its row; True when this version is the current one."""
-    row = await tx.fetchrow(_HEAR, tx.workspace, document, version, tx.now if deleted else None)
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How a version stands among all that was heard of its document.
+
+    `newest` while no greater version was heard of, by whatever event; `searchable` while no greater one was
+    parsed. Neither is true of a document that is gone.
+    """
+
+    newest: bool
+    searchable: bool
+
+
+async def hear(tx: Transaction, document: UUID, version: int, *, parsed: bool = False, deleted: bool = False) -> Heard:
+    """Note a version, its text, or the end of a document, and lock its row."""
+    row = await tx.fetchrow(
+        _HEAR, tx.workspace, document, version, version if parsed else None, tx.now if deleted else None
+    )
     assert row is not None
-    return row["deleted_at"] is None and row["version"] == version
+    living = row["deleted_at"] is None
+    return Heard(living and row["version"] == version, living and row["parsed_version"] == version)
 
 
 async def lock(tx: Transaction, document: UUID) -> asyncpg.Record | None:
@@ -36,34 +46,6 @@ async def lock(tx: Transaction, document: UUID) -> asyncpg.Record | None:
     return await tx.fetchrow(
         "select * from document where workspace_id = $1 and document_id = $2 for update", tx.workspace, document
     )
-
-
-async def replace_chunks(tx: Transaction, document: UUID, version: int, chunks: Sequence[Chunk]) -> None:
-    """These are the document's chunks now."""
-    await remove_chunks(tx, document)
-    await tx.execute(
-        _ADD_CHUNKS,
-        tx.workspace,
-        document,
-        version,
-        [chunk.id for chunk in chunks],
-        [chunk.ordinal for chunk in chunks],
-        [chunk.start for chunk in chunks],
-        [chunk.end for chunk in chunks],
-        [chunk.title or "" for chunk in chunks],
-        [chunk.text for chunk in chunks],
-    )
-    await tx.execute(
-        "update document set indexed_version = $3 where workspace_id = $1 and document_id = $2",
-        tx.workspace,
-        document,
-        version,
-    )
-
-
-async def remove_chunks(tx: Transaction, document: UUID) -> None:
-    """The document cannot be found by search any more."""
-    await tx.execute("delete from chunk where workspace_id = $1 and document_id = $2", tx.workspace, document)
 
 
 async def chunk_lengths(tx: Transaction, document: UUID, version: int) -> dict[UUID, int]:

@@ -1,24 +1,45 @@
 """Statements of entities, relations and mentions. Rows are locked in the order of their ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import orjson
 
 from kgl_contracts.ai import Span
-from kgl_graph.domain.graph import NewEntity, NewRelation
+from kgl_graph.domain.graph import NewEntity, NewRelation, merged
 from kgl_servicekit.database.transaction import Transaction
 
 _ENTITIES = """
 insert into entity as e (workspace_id, id, name, type, folded, aliases, created_at)
-select $1, id, name, type, folded,
-       coalesce((select array_agg(alias) from jsonb_array_elements_text(aliases::jsonb) as alias), '{}'), $7
-from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) as i(id, name, type, folded, aliases)
+select $1, id, name, type, folded, '{}', $6
+from unnest($2::uuid[], $3::text[], $4::text[], $5::text[]) as i(id, name, type, folded)
 order by id
-on conflict (workspace_id, id) do update
-set aliases = case when e.aliases @> excluded.aliases then e.aliases else
-    (select array_agg(distinct alias order by alias) from unnest(e.aliases || excluded.aliases) as alias) end
+on conflict (workspace_id, id) do update set folded = e.folded
 returning id, (xmax = 0) as created
+"""
+
+_NAMINGS = """
+insert into entity_source (workspace_id, entity_id, source, document_id, module, name, aliases)
+select $1, id, $3, $4, $5, name,
+       coalesce((select array_agg(alias) from jsonb_array_elements_text(aliases::jsonb) as alias), '{}')
+from unnest($2::uuid[], $6::text[], $7::text[]) as i(id, name, aliases)
+on conflict (workspace_id, entity_id, source) do update set name = excluded.name, aliases = excluded.aliases
+"""
+
+# the name that most sources use, and every alias that one of them has: whatever order they came in
+_SETTLE_NAMES = """
+update entity e set name = n.name, aliases = n.aliases
+from (
+    select i.id,
+        (select s.name from entity_source s where s.workspace_id = $1 and s.entity_id = i.id
+         group by s.name order by count(*) desc, s.name collate "C" limit 1) as name,
+        coalesce((select array_agg(distinct alias collate "C" order by alias collate "C")
+                  from entity_source s cross join unnest(s.aliases) as alias
+                  where s.workspace_id = $1 and s.entity_id = i.id), '{}') as aliases
+    from unnest($2::uuid[]) as i(id)
+) n
+where e.workspace_id = $1 and e.id = n.id and n.name is not null
+  and (e.name, e.aliases) is distinct from (n.name, n.aliases)
 """
 
 _RELATIONS = """
@@ -55,7 +76,7 @@ async def lock_entities(tx: Transaction, ids: Sequence[UUID]) -> None:
 
 
 async def put_entities(tx: Transaction, entities: Sequence[NewEntity]) -> set[UUID]:
-    """Make entities exist, with all their aliases; the answer is which are new."""
+    """Make entities exist and lock them; the answer is which are new. Their names are settled afterwards."""
     unique = {entity.id: entity for entity in entities}
     rows = await tx.fetch(
         _ENTITIES,
@@ -64,10 +85,36 @@ async def put_entities(tx: Transaction, entities: Sequence[NewEntity]) -> set[UU
         [entity.name for entity in unique.values()],
         [entity.type for entity in unique.values()],
         [entity.folded for entity in unique.values()],
-        [orjson.dumps(entity.aliases).decode() for entity in unique.values()],
         tx.now,
     )
     return {row["id"] for row in rows if row["created"]}
+
+
+async def put_namings(
+    tx: Transaction,
+    entities: Sequence[NewEntity],
+    source: str,
+    *,
+    document: UUID | None = None,
+    module: str | None = None,
+) -> None:
+    """Note how this source names these entities: one spelling each, and all other names."""
+    unique = merged(entities)
+    await tx.execute(
+        _NAMINGS,
+        tx.workspace,
+        list(unique),
+        source,
+        document,
+        module,
+        [entity.name for entity in unique.values()],
+        [orjson.dumps(entity.aliases).decode() for entity in unique.values()],
+    )
+
+
+async def settle_names(tx: Transaction, entities: Iterable[UUID]) -> None:
+    """Name these locked entities as their sources do."""
+    await tx.execute(_SETTLE_NAMES, tx.workspace, sorted(entities))
 
 
 async def put_relations(tx: Transaction, relations: Sequence[NewRelation]) -> set[UUID]:
@@ -131,9 +178,15 @@ async def put_mentions(
 
 async def retract(tx: Transaction, document: UUID, module: str | None) -> tuple[set[UUID], set[UUID]]:
     """Take back what a module (or all of them) said of a document: the entities and relations concerned."""
-    mentioned = await tx.fetch(
-        """delete from mention where workspace_id = $1 and document_id = $2 and ($3::text is null or module = $3)
-           returning entity_id""",
+    await tx.execute(
+        "delete from mention where workspace_id = $1 and document_id = $2 and ($3::text is null or module = $3)",
+        tx.workspace,
+        document,
+        module,
+    )
+    named = await tx.fetch(
+        """delete from entity_source
+           where workspace_id = $1 and document_id = $2 and ($3::text is null or module = $3) returning entity_id""",
         tx.workspace,
         document,
         module,
@@ -145,22 +198,21 @@ async def retract(tx: Transaction, document: UUID, module: str | None) -> tuple[
         document,
         module,
     )
-    return {row["entity_id"] for row in mentioned}, {row["relation_id"] for row in stated}
+    return {row["entity_id"] for row in named}, {row["relation_id"] for row in stated}
 
 
 async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[UUID]) -> None:
-    """Remove those of these relations without a source, then those entities that nothing speaks of any more.
+    """Remove those of these relations and entities that no source speaks of any more; name the others anew.
 
-    They are locked before they are looked at, so that the look sees what others committed meanwhile.
+    A source that states a relation names both of its ends. They are locked before they are looked at, so that
+    the look sees what others committed meanwhile.
     """
-    ends = await tx.fetch(
-        """select id, subject_id, object_id from relation where workspace_id = $1 and id = any($2::uuid[])
-           order by id for update""",
+    await tx.execute(
+        "select from relation where workspace_id = $1 and id = any($2::uuid[]) order by id for update",
         tx.workspace,
         sorted(relations),
     )
-    candidates = sorted(entities | {row["subject_id"] for row in ends} | {row["object_id"] for row in ends})
-    await lock_entities(tx, candidates)
+    await lock_entities(tx, sorted(entities))
     await tx.execute(
         """delete from relation r where workspace_id = $1 and id = any($2::uuid[]) and not exists (
                select from relation_source s where s.workspace_id = r.workspace_id and s.relation_id = r.id)""",
@@ -169,9 +221,9 @@ async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[
     )
     await tx.execute(
         """delete from entity e where workspace_id = $1 and id = any($2::uuid[])
-             and not exists (select from mention m where m.workspace_id = e.workspace_id and m.entity_id = e.id)
-             and not exists (select from relation r where r.workspace_id = e.workspace_id and r.subject_id = e.id)
-             and not exists (select from relation r where r.workspace_id = e.workspace_id and r.object_id = e.id)""",
+             and not exists (
+               select from entity_source s where s.workspace_id = e.workspace_id and s.entity_id = e.id)""",
         tx.workspace,
-        candidates,
+        sorted(entities),
     )
+    await settle_names(tx, entities)

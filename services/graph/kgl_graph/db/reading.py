@@ -113,8 +113,7 @@ async def relations_of(
 async def stats(tx: Transaction) -> asyncpg.Record:
     """How much the workspace's graph holds."""
     row = await tx.fetchrow(
-        """select (select count(*) from document where workspace_id = $1 and deleted_at is null
-                   and indexed_version is not null) as documents,
+        """select (select count(*) from indexed_document where workspace_id = $1) as documents,
                   (select count(*) from chunk where workspace_id = $1) as chunks,
                   (select count(*) from entity where workspace_id = $1) as entities,
                   (select count(*) from relation where workspace_id = $1) as relations,

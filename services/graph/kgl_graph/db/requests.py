@@ -23,12 +23,14 @@ returning r.*
 """
 
 
-async def add(tx: Transaction, row: dict[str, Any]) -> bool:
-    """A new request; False when it exists already."""
+async def add(tx: Transaction, row: dict[str, Any], *, wanted: bool) -> bool:
+    """A new request, superseded from the start when it is not wanted; False when it exists already."""
     tag = await tx.execute(
         """insert into ai_request (workspace_id, id, document_id, version, module, capability, state, mode, token,
-                                   attempt, failures, deadline_at, chunks_url, operation_id, created_at)
-           values ($1, $2, $3, $4, $5, $6, 'waiting', $7, 0, 0, 0, now() + $8 * interval '1 second', $9, $10, $11)
+                                   attempt, failures, deadline_at, chunks_url, operation_id, created_at,
+                                   ended_at)
+           values ($1, $2, $3, $4, $5, $6, case when $12 then 'waiting' else 'superseded' end, $7, 0, 0, 0,
+                   now() + $8 * interval '1 second', $9, $10, $11, case when $12 then null else now() end)
            on conflict do nothing""",
         tx.workspace,
         row["id"],
@@ -41,6 +43,7 @@ async def add(tx: Transaction, row: dict[str, Any]) -> bool:
         row["chunks_url"],
         tx.cause.operation_id,
         tx.now,
+        wanted,
     )
     return tag == "INSERT 0 1"
 

@@ -1,7 +1,4 @@
-"""The tables of the graph service, all bound to workspaces by row-level security.
-
-`source` tables cannot be made anew from anything else; `derived` ones can.
-"""
+"""The tables of the graph service, all bound to workspaces by row-level security."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field, SQLModel
 
-from kgl_servicekit.database.core_schema import service_registry
+from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
+from kgl_servicekit.database.shadow_tables import rebuild_table
 
 DIMENSIONS = 256
 SEARCH = (
@@ -35,24 +33,37 @@ class Base(SQLModel, registry=service_registry()):
 
 
 class DocumentRow(Base, table=True):
-    """What is known of a document: the newest version heard of, the indexed one, or that it is gone (derived)."""
+    """What is known of a document: the newest version heard of, the newest parsed one, or that it is gone."""
 
     __tablename__ = "document"
+    __table_args__ = DERIVED
 
     workspace_id: UUID = Field(primary_key=True)
     document_id: UUID = Field(primary_key=True)
     version: int
-    indexed_version: int | None
+    parsed_version: int | None
     deleted_at: datetime | None = Field(sa_type=DateTime(timezone=True))
 
 
+class IndexedDocumentRow(Base, table=True):
+    """Which version of a document can be found."""
+
+    __tablename__ = "indexed_document"
+    __table_args__ = DERIVED
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    version: int
+
+
 class ChunkRow(Base, table=True):
-    """A chunk of an indexed version (derived)."""
+    """A chunk of an indexed version."""
 
     __tablename__ = "chunk"
     __table_args__ = (
         Index("ix_chunk_search", "search", postgresql_using="gin"),
         Index("ix_chunk_document", "workspace_id", "document_id"),
+        DERIVED,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -68,7 +79,7 @@ class ChunkRow(Base, table=True):
 
 
 class ChunkVectorRow(Base, table=True):
-    """The embedding of a chunk, of the pgvector adapter (derived)."""
+    """The embedding of a chunk, of the pgvector adapter."""
 
     __tablename__ = "chunk_vector"
     __table_args__ = (
@@ -79,6 +90,7 @@ class ChunkVectorRow(Base, table=True):
             postgresql_using="hnsw",
             postgresql_ops={"embedding": "vector_cosine_ops"},
         ),
+        DERIVED,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -89,10 +101,10 @@ class ChunkVectorRow(Base, table=True):
 
 
 class EntityRow(Base, table=True):
-    """An entity of a workspace; its id follows from its name and type (derived)."""
+    """An entity of a workspace; its id follows from its name and type."""
 
     __tablename__ = "entity"
-    __table_args__ = (Index("ix_entity_folded", "workspace_id", "folded", "id"),)
+    __table_args__ = (Index("ix_entity_folded", "workspace_id", "folded", "id"), DERIVED)
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -103,11 +115,26 @@ class EntityRow(Base, table=True):
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
 
 
+class EntitySourceRow(Base, table=True):
+    """How a source names an entity: a document's module, or an actor by the API; without one, an entity goes."""
+
+    __tablename__ = "entity_source"
+    __table_args__ = (Index("ix_entity_source_document", "workspace_id", "document_id", "module"), SOURCE)
+
+    workspace_id: UUID = Field(primary_key=True)
+    entity_id: UUID = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    document_id: UUID | None
+    module: str | None
+    name: str
+    aliases: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+
+
 class MentionRow(Base, table=True):
-    """A place in a document version where a module saw an entity (derived)."""
+    """A place in a document version where a module saw an entity."""
 
     __tablename__ = "mention"
-    __table_args__ = (Index("ix_mention_document", "workspace_id", "document_id", "module"),)
+    __table_args__ = (Index("ix_mention_document", "workspace_id", "document_id", "module"), DERIVED)
 
     workspace_id: UUID = Field(primary_key=True)
     entity_id: UUID = Field(primary_key=True)
@@ -120,12 +147,13 @@ class MentionRow(Base, table=True):
 
 
 class RelationRow(Base, table=True):
-    """Two related entities; the id follows from both and the predicate (derived)."""
+    """Two related entities; the id follows from both and the predicate."""
 
     __tablename__ = "relation"
     __table_args__ = (
         Index("ix_relation_subject", "workspace_id", "subject_id"),
         Index("ix_relation_object", "workspace_id", "object_id"),
+        DERIVED,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -137,10 +165,10 @@ class RelationRow(Base, table=True):
 
 
 class RelationSourceRow(Base, table=True):
-    """Who says that a relation holds, and where: a document's module, or an actor by the API (source)."""
+    """Who says that a relation holds, and where: a document's module, or an actor by the API."""
 
     __tablename__ = "relation_source"
-    __table_args__ = (Index("ix_relation_source_document", "workspace_id", "document_id", "module"),)
+    __table_args__ = (Index("ix_relation_source_document", "workspace_id", "document_id", "module"), SOURCE)
 
     workspace_id: UUID = Field(primary_key=True)
     relation_id: UUID = Field(primary_key=True)
@@ -152,12 +180,13 @@ class RelationSourceRow(Base, table=True):
 
 
 class AiRequestRow(Base, table=True):
-    """One request to a module for one document version (source)."""
+    """One request to a module for one document version."""
 
     __tablename__ = "ai_request"
     __table_args__ = (
         Index("ix_ai_request_document", "workspace_id", "document_id"),
         Index("ix_ai_request_open", "state", "module", "created_at"),
+        SOURCE,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -184,4 +213,5 @@ class AiRequestRow(Base, table=True):
 
 
 METADATA = Base.metadata
-UNSCOPED: frozenset[str] = frozenset()
+rebuild_table(METADATA)
+UNSCOPED: frozenset[str] = frozenset({"rebuild"})

@@ -1,7 +1,8 @@
 """Entities and relations: how they are named, and so identified."""
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -92,6 +93,15 @@ def new_entity(workspace: UUID, ref: EntityRef, aliases: tuple[str, ...] = ()) -
     """An entity to be, from how it is named."""
     others = tuple(dict.fromkeys(alias for alias in aliases if folded(alias) != folded(ref.name)))
     return NewEntity(entity_id(workspace, ref), ref.name, ref.type, folded(ref.name), others)
+
+
+def merged(entities: Iterable[NewEntity]) -> dict[UUID, NewEntity]:
+    """Each entity once, by id: as it is named first, with all aliases that it is given."""
+    found: dict[UUID, NewEntity] = {}
+    for entity in entities:
+        known = found.setdefault(entity.id, entity)
+        found[entity.id] = replace(known, aliases=tuple(dict.fromkeys(known.aliases + entity.aliases)))
+    return found
 
 
 def new_relation(

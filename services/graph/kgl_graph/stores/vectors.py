@@ -1,19 +1,12 @@
 """Where the vectors of chunks are kept and searched: the port, and the pgvector adapter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from kgl_graph.db.search_index import PRESENT, Embedded, vector_text
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-
-_UPSERT = """
-insert into chunk_vector (workspace_id, chunk_id, document_id, version, embedding)
-select $1, chunk_id, $2, $3, embedding::vector from unnest($4::uuid[], $5::text[]) as i(chunk_id, embedding)
-order by chunk_id
-on conflict (workspace_id, chunk_id) do update set embedding = excluded.embedding
-"""
 
 _EXACT = """
 with mine as materialized (select chunk_id, embedding from chunk_vector where workspace_id = $1)
@@ -23,14 +16,6 @@ select chunk_id from mine order by embedding <=> $2::text::vector, chunk_id limi
 _APPROXIMATE = """
 select chunk_id from chunk_vector where workspace_id = $1 order by embedding <=> $2::text::vector limit $3
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """A chunk and its vector."""
-
-    chunk_id: UUID
-    vector: Sequence[float]
 
 
 class VectorIndex(Protocol):
@@ -56,8 +41,7 @@ class PgVectorIndex:
 
     async def upsert(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None:
         async def write(tx: Transaction, items: Sequence[Embedded]) -> None:
-            ids = [item.chunk_id for item in items]
-            await tx.execute(_UPSERT, tx.workspace, document, version, ids, [_text(item.vector) for item in items])
+            await PRESENT.put_vectors(tx, document, version, items)
 
         if items:
             await self._database.run(workspace, write, items)
@@ -74,19 +58,10 @@ class PgVectorIndex:
             await tx.execute("set local hnsw.iterative_scan = strict_order")
             return [row["chunk_id"] for row in await tx.fetch(_APPROXIMATE, tx.workspace, vector, most)]
 
-        return await self._database.run(workspace, find, _text(vector))
+        return await self._database.run(workspace, find, vector_text(vector))
 
     async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
         async def forget(tx: Transaction, below: int) -> None:
-            await tx.execute(
-                "delete from chunk_vector where workspace_id = $1 and document_id = $2 and version < $3",
-                tx.workspace,
-                document,
-                below,
-            )
+            await PRESENT.remove_vectors(tx, document, below)
 
         await self._database.run(workspace, forget, below_version)
-
-
-def _text(vector: Sequence[float]) -> str:
-    return "[" + ",".join(format(value, ".7g") for value in vector) + "]"

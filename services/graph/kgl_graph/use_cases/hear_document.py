@@ -5,6 +5,7 @@ from uuid import UUID
 from kgl_contracts.ai import Capability, ExtractionRequested
 from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
 from kgl_graph.db import documents, graph, requests
+from kgl_graph.db.search_index import PRESENT
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
@@ -16,18 +17,28 @@ CAPABILITIES: tuple[Capability, ...] = ("extract", "summarise")
 
 async def hear_accepted(tx: Transaction, event: DocumentAccepted) -> Verdict:
     """Note the version; work on older ones ends."""
-    if not await documents.hear(tx, event.document_id, event.version):
+    heard = await documents.hear(tx, event.document_id, event.version)
+    if not heard.newest:
         return SUPERSEDED
     await end_older(tx, event.document_id, event.version)
     return DONE
 
 
 async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
-    """Have the version indexed, and each enabled module asked for its results."""
-    if not await documents.hear(tx, event.document_id, event.version):
-        await _report_superseded(tx, await modules(tx, tx.workspace))
+    """Have the version indexed, and each enabled module asked for its results.
+
+    Requests of a version that is not the newest end as they begin, so that the same ones exist in every order.
+    """
+    heard = await documents.hear(tx, event.document_id, event.version, parsed=True)
+    if heard.newest:
+        await end_older(tx, event.document_id, event.version)
+    for module in await modules(tx, tx.workspace):
+        for capability in CAPABILITIES:
+            if capability in module.capabilities:
+                await _request(tx, event, module, capability, wanted=heard.newest)
+    if not heard.searchable:
+        await tx.report("graph.index", "superseded")
         return SUPERSEDED
-    await end_older(tx, event.document_id, event.version)
     index = IndexDocument(
         document_id=event.document_id,
         version=event.version,
@@ -35,10 +46,6 @@ async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
         sha256=event.sha256,
     )
     await tx.start_job(index, key=f"{event.document_id}/{event.version}")
-    for module in await modules(tx, tx.workspace):
-        for capability in CAPABILITIES:
-            if capability in module.capabilities:
-                await _request(tx, event, module, capability)
     return DONE
 
 
@@ -46,7 +53,7 @@ async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
     """Remove everything that came from the document; its row stays as a tombstone."""
     await documents.hear(tx, event.document_id, event.version, deleted=True)
     await end_older(tx, event.document_id, EVERY_VERSION)
-    await documents.remove_chunks(tx, event.document_id)
+    await PRESENT.remove(tx, event.document_id)
     entities, relations = await graph.retract(tx, event.document_id, None)
     await graph.remove_unfounded(tx, entities, relations)
     forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)
@@ -63,7 +70,9 @@ async def end_older(tx: Transaction, document: UUID, version: int) -> None:
         )
 
 
-async def _request(tx: Transaction, event: DocumentParsed, module: Module, capability: Capability) -> None:
+async def _request(
+    tx: Transaction, event: DocumentParsed, module: Module, capability: Capability, *, wanted: bool
+) -> None:
     request = derived_id("ai_request", tx.workspace, event.document_id, event.version, module.name, capability)
     made = await requests.add(
         tx,
@@ -77,8 +86,12 @@ async def _request(tx: Transaction, event: DocumentParsed, module: Module, capab
             "deadline_seconds": module.deadline_seconds,
             "chunks_url": event.chunks_url,
         },
+        wanted=wanted,
     )
-    if not made:
+    if not wanted:
+        await tx.report(stage_of(capability, module.name), "superseded")
+        await tx.report(following_stage_of(capability, module.name), "superseded")
+    if not wanted or not made:
         return
     await tx.emit(
         ExtractionRequested(
@@ -90,15 +103,6 @@ async def _request(tx: Transaction, event: DocumentParsed, module: Module, capab
             chunks_url=event.chunks_url,
         )
     )
-
-
-async def _report_superseded(tx: Transaction, enabled: list[Module]) -> None:
-    await tx.report("graph.index", "superseded")
-    for module in enabled:
-        for capability in CAPABILITIES:
-            if capability in module.capabilities:
-                await tx.report(stage_of(capability, module.name), "superseded")
-                await tx.report(following_stage_of(capability, module.name), "superseded")
 
 
 def stage_of(capability: str, module: str) -> str:

@@ -28,8 +28,9 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> None:
     entities, relations = _graph_of(tx.workspace, command.extraction)
     before, stated = await graph.retract(tx, command.document_id, command.module)
     await graph.lock_entities(tx, sorted({entity.id for entity in entities} | before))
-    await add_to_graph(tx, entities, relations)
     source = f"document:{command.document_id}:{command.module}"
+    await add_to_graph(tx, entities, relations)
+    await graph.put_namings(tx, entities, source, document=command.document_id, module=command.module)
     await graph.put_sources(
         tx, relations, source, document=command.document_id, version=command.version, module=command.module
     )
@@ -40,13 +41,15 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> None:
         for span in entity.mentions
     ]
     mentions = await graph.put_mentions(tx, command.document_id, command.version, command.module, places)
-    await graph.remove_unfounded(tx, before - set(ids), stated - {relation.id for relation in relations})
+    named = {entity.id for entity in entities}
+    await graph.settle_names(tx, named)
+    await graph.remove_unfounded(tx, before - named, stated - {relation.id for relation in relations})
     await tx.emit(
         DocumentLinked(
             document_id=command.document_id,
             version=command.version,
             module=command.module,
-            entities=len({entity.id for entity in entities}),
+            entities=len(named),
             relations=len({relation.id for relation in relations}),
             mentions=mentions,
         )

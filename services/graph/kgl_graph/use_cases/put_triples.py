@@ -34,7 +34,10 @@ async def put_triples(tx: Transaction, triples: Sequence[Triple]) -> TriplesPut:
     entities = [new_entity(tx.workspace, end) for triple in triples for end in (triple.subject, triple.object)]
     relations = [new_relation(tx.workspace, t.subject, t.predicate, t.object) for t in triples]
     new_entities, new_relations = await add_to_graph(tx, entities, relations)
-    await graph.put_sources(tx, relations, f"api:{tx.cause.actor}")
+    source = f"api:{tx.cause.actor}"
+    await graph.put_namings(tx, entities, source)
+    await graph.put_sources(tx, relations, source)
+    await graph.settle_names(tx, {entity.id for entity in entities})
     return TriplesPut(
         entities=_counts({entity.id for entity in entities}, new_entities),
         relations=_counts({relation.id for relation in relations}, new_relations),

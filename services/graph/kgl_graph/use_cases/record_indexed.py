@@ -5,6 +5,7 @@ from uuid import UUID
 
 from kgl_contracts.graph import DocumentIndexed
 from kgl_graph.db import documents, requests
+from kgl_graph.db.search_index import PRESENT
 from kgl_graph.domain.chunks import Chunk
 from kgl_graph.jobs.declared import ForgetVectors
 from kgl_servicekit.database.transaction import Transaction
@@ -21,15 +22,18 @@ class RecordIndexed:
     chunks: tuple[Chunk, ...]
 
 
-async def is_current(tx: Transaction, command: RecordIndexed) -> bool:
-    """Whether this is still the newest version of a document that is not gone."""
+async def is_searchable(tx: Transaction, command: RecordIndexed) -> bool:
+    """Whether this is still the newest parsed version of a document that is not gone.
+
+    A newer one that is only accepted changes nothing yet: should it never be parsed, this one stays searchable.
+    """
     row = await documents.lock(tx, command.document_id)
-    return row is not None and row["deleted_at"] is None and row["version"] == command.version
+    return row is not None and row["deleted_at"] is None and row["parsed_version"] == command.version
 
 
 async def record_indexed(tx: Transaction, command: RecordIndexed) -> None:
     """Replace the document's chunks by these; what is not current any more changes nothing."""
-    current = await is_current(tx, command)
+    current = await is_searchable(tx, command)
     # vectors of this version may be stored although it is not current: they are forgotten like older ones
     below = command.version if current else command.version + 1
     if below > 1:
@@ -37,7 +41,7 @@ async def record_indexed(tx: Transaction, command: RecordIndexed) -> None:
         await tx.start_job(forget, key=f"{command.document_id}/{below}/{tx.cause.id}")
     if not current:
         return
-    await documents.replace_chunks(tx, command.document_id, command.version, command.chunks)
+    await PRESENT.replace(tx, command.document_id, command.version, command.chunks)
     await requests.make_ready(tx, command.document_id, command.version)
     tx.notify(REQUESTS_READY)
     await tx.emit(

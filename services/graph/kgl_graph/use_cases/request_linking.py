@@ -9,7 +9,8 @@ from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 
 async def request_linking(tx: Transaction, event: ExtractionCompleted) -> Verdict:
     """Start the job that links; results about an older version or a document that is gone are superseded."""
-    if not await documents.hear(tx, event.document_id, event.version):
+    heard = await documents.hear(tx, event.document_id, event.version)
+    if not heard.newest:
         await tx.report(f"graph.link.{event.module}", "superseded")
         return SUPERSEDED
     job = LinkDocument(

@@ -1,14 +1,9 @@
 """Documents come, change and go, in any order of their events."""
 
-from itertools import permutations
-from typing import Any
 from uuid import UUID
 
-import pytest
-
 from kgl_contracts.ai import EntityRef, ExtractedEntity, ExtractedRelation, Extraction, ExtractionCompleted, Span
-from kgl_contracts.event import EventData
-from kgl_graph.testing import GraphKit, accepted, chunk_id, deleted
+from kgl_graph.testing import GraphKit, chunk_id, deleted
 from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.ids import uuid7
 
@@ -36,63 +31,6 @@ async def result(graph: GraphKit, document: UUID, version: int, extraction: Extr
         result_object=f"graph/{document}/{version}",
         sha256=info.sha256,
     )
-
-
-async def state(graph: GraphKit, document: UUID) -> dict[str, Any]:
-    """All that the graph holds, without times."""
-    return {
-        "chunks": await graph.rows("select document_id, version, ordinal, text from chunk order by 1, 3"),
-        "vectors": await graph.rows("select chunk_id, version from chunk_vector order by 1"),
-        "entities": await graph.rows("select name, type from entity order by 1"),
-        "mentions": await graph.rows('select chunk_id, start, "end" from mention order by 1, 2'),
-        "relations": await graph.rows("select predicate from relation"),
-        "document": await graph.rows(
-            "select version, deleted_at is not null as gone from document where document_id = $1", document
-        ),
-    }
-
-
-def without_ids(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if "id" not in name}
-
-
-async def events_of(graph: GraphKit, document: UUID, *, with_end: bool) -> list[EventData]:
-    events: list[EventData] = [
-        accepted(document, 1),
-        await graph.parsed(document, 1, ["one text"]),
-        await result(graph, document, 1, found(document, 1, "One")),
-        await graph.parsed(document, 2, ["two texts", "and more"]),
-        await result(graph, document, 2, found(document, 2, "Two")),
-    ]
-    return [*events[1:], deleted(document, 2)] if with_end else events
-
-
-@pytest.mark.parametrize("with_end", [False, True], ids=["living", "deleted"])
-async def test_every_order_of_a_documents_events_ends_in_the_same_state(graph: GraphKit, with_end: bool) -> None:
-    ends: list[dict[str, Any]] = []
-    for order in list(permutations(range(5)))[::7]:
-        document = uuid7()
-        events = await events_of(graph, document, with_end=with_end)
-        for number in order:
-            await graph.hear(events[number])
-            await graph.work()
-        for number in order:  # and once more: what is repeated has no effect
-            await graph.hear(events[number])
-        await graph.work()
-        end = await state(graph, document)
-        ends.append(
-            {name: [{k: v for k, v in row.items() if "id" not in k} for row in rows] for name, rows in end.items()}
-        )
-        await graph.hear(deleted(document, 2))
-        await graph.work()
-    assert all(end == ends[0] for end in ends)
-    assert ends[0]["document"] == [{"version": 2, "gone": with_end}]
-    if with_end:
-        assert all(ends[0][name] == [] for name in ("chunks", "vectors", "entities", "mentions", "relations"))
-    else:
-        assert [row["text"] for row in ends[0]["chunks"]] == ["two texts", "and more"]
-        assert [row["name"] for row in ends[0]["entities"]] == ["Other", "Two"]
-        assert len(ends[0]["mentions"]) == len(ends[0]["relations"]) == 1
 
 
 async def test_an_older_version_is_superseded_and_searchable_text_is_the_newer_one(graph: GraphKit) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, Computed, DateTime, Index, text
 from sqlmodel import AutoString, Field, SQLModel
 
-from kgl_servicekit.database.core_schema import service_registry
+from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -23,6 +23,7 @@ class BlobRow(Base, table=True):
     __table_args__ = (
         Index("uq_blob_key", "workspace_id", "key", unique=True),
         Index("ix_blob_collectable", "created_at", "workspace_id"),
+        SOURCE,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -38,7 +39,7 @@ class DocumentRow(Base, table=True):
     """A document; its content is in its versions."""
 
     __tablename__ = "document"
-    __table_args__ = (Index("ix_document_listed", "workspace_id", "created_at", "id"),)
+    __table_args__ = (Index("ix_document_listed", "workspace_id", "created_at", "id"), SOURCE)
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -59,6 +60,7 @@ class VersionRow(Base, table=True):
     __table_args__ = (
         Index("ix_document_version_content", "workspace_id", "sha256", postgresql_where=text("state <> 'deleted'")),
         Index("ix_document_version_operation_id", "workspace_id", "operation_id"),
+        SOURCE,
     )
 
     workspace_id: UUID = Field(primary_key=True)
@@ -84,7 +86,7 @@ class OperationRow(Base, table=True):
     """A receipt of any service."""
 
     __tablename__ = "operation"
-    __table_args__ = (Index("ix_operation_listed", "workspace_id", "created_at", "id"),)
+    __table_args__ = (Index("ix_operation_listed", "workspace_id", "created_at", "id"), DERIVED)
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -99,6 +101,7 @@ class StageRow(Base, table=True):
     """One stage of a receipt; reports may come before the operation itself (`planned` is false then)."""
 
     __tablename__ = "operation_stage"
+    __table_args__ = DERIVED
 
     workspace_id: UUID = Field(primary_key=True)
     operation_id: UUID = Field(primary_key=True)

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinar
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
-from kgl_servicekit.database.core_schema import service_registry
+from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -16,9 +16,10 @@ class Base(SQLModel, registry=service_registry()):
 
 
 class EndpointRow(Base, table=True):
-    """Where a workspace wants its webhooks (source)."""
+    """Where a workspace wants its webhooks."""
 
     __tablename__ = "endpoint"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -31,10 +32,10 @@ class EndpointRow(Base, table=True):
 
 
 class DeliveryRow(Base, table=True):
-    """One event for one endpoint; its body is frozen (source)."""
+    """One event for one endpoint; its body is frozen."""
 
     __tablename__ = "delivery"
-    __table_args__ = (Index("ix_delivery_listed", "workspace_id", "created_at", "id"),)
+    __table_args__ = (Index("ix_delivery_listed", "workspace_id", "created_at", "id"), SOURCE)
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)
@@ -53,9 +54,10 @@ class DeliveryRow(Base, table=True):
 
 
 class DeliveryAttemptRow(Base, table=True):
-    """What came of one attempt (source)."""
+    """What came of one attempt."""
 
     __tablename__ = "delivery_attempt"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     delivery_id: UUID = Field(primary_key=True)
@@ -68,10 +70,10 @@ class DeliveryAttemptRow(Base, table=True):
 
 
 class PublishedItemRow(Base, table=True):
-    """A published item, as feeds show it (derived)."""
+    """A published item, as feeds show it."""
 
     __tablename__ = "published_item"
-    __table_args__ = (Index("ix_published_item_listed", "workspace_id", "published_at", "item_id"),)
+    __table_args__ = (Index("ix_published_item_listed", "workspace_id", "published_at", "item_id"), DERIVED)
 
     workspace_id: UUID = Field(primary_key=True)
     item_id: UUID = Field(primary_key=True)
@@ -84,10 +86,10 @@ class PublishedItemRow(Base, table=True):
 
 
 class LiveEventRow(Base, table=True):
-    """What happened in a workspace lately, in order (derived). `topic` is null for what is not public."""
+    """What happened in a workspace lately, in order. `topic` is null for what is not public."""
 
     __tablename__ = "live_event"
-    __table_args__ = (Index("ix_live_event_appended_at", "appended_at"),)
+    __table_args__ = (Index("ix_live_event_appended_at", "appended_at"), DERIVED)
 
     workspace_id: UUID = Field(primary_key=True)
     number: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
@@ -110,9 +112,10 @@ class LiveEventRow(Base, table=True):
 
 
 class EventConsumerRow(Base, table=True):
-    """A named reader of the live log, and how far it is (source). `token` belongs to its last lease."""
+    """A named reader of the live log, and how far it is. `token` belongs to its last lease."""
 
     __tablename__ = "event_consumer"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     name: str = Field(primary_key=True)
@@ -127,9 +130,10 @@ class EventConsumerRow(Base, table=True):
 
 
 class LiveTicketRow(Base, table=True):
-    """A one-time right to open a live connection; only its hash is kept (source)."""
+    """A one-time right to open a live connection; only its hash is kept."""
 
     __tablename__ = "live_ticket"
+    __table_args__ = SOURCE
 
     workspace_id: UUID = Field(primary_key=True)
     sha256: str = Field(primary_key=True)

@@ -1,0 +1,1 @@
+"""Derived tables of graph that can be built anew while it works."""

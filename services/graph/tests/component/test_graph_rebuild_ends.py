@@ -1,0 +1,201 @@
+"""A rebuild that is cut off, taken over or refused, and what its swap leaves behind."""
+
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from kgl_contracts.ingest import DocumentSnapshotted, DocumentsSnapshotEnded
+from kgl_contracts.topics import DOCUMENTS, REPLAY_GRAPH_DOCUMENTS
+from kgl_graph.consumers.documents import graph_documents
+from kgl_graph.db.search_index import TABLES
+from kgl_graph.rebuilds.testing import (
+    Source,
+    index,
+    indexed_texts,
+    ordered,
+    rebuild,
+    rebuild_row,
+    stop,
+)
+from kgl_graph.testing import GraphKit
+from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
+from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.polling import eventually
+
+
+@pytest.mark.parametrize("told", [0, 2, None], ids=["before", "within", "after the snapshot"])
+async def test_a_rebuild_that_ends_anywhere_is_gone_on_with(graph: GraphKit, source: Source, told: int | None) -> None:
+    before = await index(graph)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    if told != 0:
+        await source.snapshot(most=told or len(source.documents))
+        wanted = told or len(source.documents)
+        await eventually(lambda: _received(graph, wanted))
+    await stop(task)
+    assert await index(graph) == before
+    state = await rebuild_row(graph)
+    task = rebuild(graph, source.bus)
+    await eventually(lambda: _owner_changed(graph, state["owner"]))
+    assert (await rebuild_row(graph))["snapshot_id"] == state["snapshot_id"]
+    await source.snapshot()
+    assert await task == Rebuilt(1, keys=4)
+    assert await index(graph) == before
+
+
+async def _received(graph: GraphKit, count: int) -> bool:
+    return bool((await rebuild_row(graph))["received"] == count)
+
+
+async def _owner_changed(graph: GraphKit, owner: UUID) -> bool:
+    return bool((await rebuild_row(graph))["owner"] != owner)
+
+
+async def test_when_the_bus_has_forgotten_everything_the_next_run_starts_anew(graph: GraphKit, source: Source) -> None:
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await stop(task)
+    source.bus.forget(REPLAY_GRAPH_DOCUMENTS.name)
+    task = rebuild(graph, source.bus)
+    await eventually(lambda: _generation(graph, 2))
+    await source.snapshot()
+    assert (await task).generation == 2
+
+
+async def _generation(graph: GraphKit, number: int) -> bool:
+    return bool((await rebuild_row(graph)).get("generation") == number)
+
+
+async def test_what_is_left_of_an_earlier_snapshot_is_passed_over(graph: GraphKit, source: Source) -> None:
+    before = await index(graph)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    earlier, document = uuid7(), next(iter(source.documents))
+    ghost = await graph.parsed(document, 8, ["a ghost"])
+    await source.tell(
+        DocumentSnapshotted(
+            snapshot_id=earlier,
+            document_id=document,
+            version=8,
+            deleted=False,
+            parsed_version=8,
+            chunks_object=ghost.chunks_object,
+            sha256=ghost.sha256,
+        )
+    )
+    await source.tell(DocumentsSnapshotEnded(snapshot_id=earlier, count=1))
+    await source.snapshot()
+    assert await task == Rebuilt(1, keys=4)
+    assert await index(graph) == before
+
+
+async def test_one_rebuild_runs_at_a_time_and_one_that_was_taken_over_stops(graph: GraphKit, source: Source) -> None:
+    first = rebuild(graph, source.bus)
+    await ordered(graph, first)
+    with pytest.raises(RebuildRunning):
+        await rebuild(graph, source.bus)
+    await graph.rows("update rebuild set lease_until = now(), owner = $1 returning name", uuid7())
+    with pytest.raises(RebuildLost):
+        await first
+
+
+async def test_while_the_source_of_a_document_cannot_be_read_the_present_index_is_kept(
+    graph: GraphKit, source: Source
+) -> None:
+    before = await index(graph)
+    lost = next(parsed for parsed in source.documents.values() if parsed is not None)
+    content = await graph.objects.get(lost.chunks_object)
+    await graph.objects.delete(lost.chunks_object)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await source.snapshot()
+    with pytest.raises(RebuildIncomplete) as refused:
+        await task
+    assert refused.value.missing == (f"{graph.workspace}/{lost.document_id}",)
+    assert await index(graph) == before
+    assert await graph.rows("select to_regclass('chunk_next') as left") == [{"left": None}]
+    await graph.objects.put(lost.chunks_object, content)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await source.snapshot()
+    assert (await task).generation == 2
+
+
+async def test_a_document_whose_chunks_are_gone_because_it_is_deleted_keeps_nothing_back(
+    graph: GraphKit, source: Source
+) -> None:
+    document, parsed = next((d, p) for d, p in source.documents.items() if p is not None)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await graph.objects.delete(parsed.chunks_object)
+    await source.snapshot()  # still tells of it: the deletion comes later
+    await source.delete(document)
+    await task
+    assert await indexed_texts(graph) == await source.texts()
+
+
+async def test_a_corrected_payload_is_used_in_the_place_of_the_first(graph: GraphKit, source: Source) -> None:
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    right = await graph.parsed(uuid7(), 1, ["corrected words"])
+    await source.tell(right.model_copy(update={"sha256": "0" * 64}))
+    records = [record for n in range(DOCUMENTS.partitions) for record in source.bus.log(DOCUMENTS.name, n)]
+    (record,) = [record for record in records if record.key == right.key]
+    await graph.rows(
+        "insert into correction (subscription, event_id, value, actor) values ($1, $2, $3, 'test') returning 1",
+        graph_documents.name,
+        UUID(record.headers["ce_id"]),
+        right.model_dump_json().encode(),
+    )
+    await source.snapshot()
+    await task
+    assert "corrected words" in await indexed_texts(graph)
+
+
+_CATALOGUE = {
+    "policies": """select tablename, policyname, cmd, roles::text, qual, with_check from pg_policies
+                   where tablename = any($1)""",
+    "secured": """select relname, relrowsecurity, relowner::regrole::text as owner, relacl::text[] as rights
+                  from pg_class where relname = any($1) and relkind = 'r'""",
+    "indexes": "select tablename, indexname, indexdef from pg_indexes where tablename = any($1)",
+    "keys": """select conname, pg_get_constraintdef(oid) as definition from pg_constraint
+               where conrelid = any(select to_regclass(name) from unnest($1::text[]) as name)""",
+}
+
+
+async def catalogue(graph: GraphKit) -> dict[str, list[str]]:
+    found = {name: await graph.rows(sql, list(TABLES)) for name, sql in _CATALOGUE.items()}
+    return {name: sorted(repr(row) for row in rows) for name, rows in found.items()}
+
+
+async def test_policies_rights_indexes_and_keys_are_the_same_after_the_swap(graph: GraphKit, source: Source) -> None:
+    before = await catalogue(graph)
+    assert len(before["policies"]) == len(before["secured"]) == len(TABLES)
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    (shadow,) = await graph.rows("select relrowsecurity from pg_class where relname = 'chunk_next'")
+    assert shadow == {"relrowsecurity": True}
+    await source.snapshot()
+    await task
+    assert await catalogue(graph) == before
+    mine = await graph.client.get("/graph/v1/search", params={"q": "harbour"}, headers=graph.headers)
+    assert mine.json()["hits"][0]["snippet"] == "the harbour at night"
+    other = graph.authority.user(uuid7())
+    theirs = await graph.client.get("/graph/v1/search", params={"q": "harbour"}, headers=other)
+    assert theirs.json() == {"hits": []}
+
+
+async def test_the_functions_take_no_arguments_and_refuse_a_swap_without_fitting_tables(graph: GraphKit) -> None:
+    with pytest.raises(asyncpg.RaiseError, match="no shadow tables"):
+        await graph.rows("select kgl_rebuild_search_swap()")
+    await graph.rows("select kgl_rebuild_search_start()")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await graph.rows("alter table chunk_next add column more text")
+    functions = await graph.rows(
+        """select proname, pronargs, prosecdef, proconfig::text as config from pg_proc
+           where proname like 'kgl_rebuild_search_%'"""
+    )
+    assert len(functions) == 4
+    assert all(f["pronargs"] == 0 and f["prosecdef"] and "search_path" in f["config"] for f in functions)
+    await graph.rows("select kgl_rebuild_search_drop()")
