@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.harness import Result, report
 
-PARTS = ("hop", "command", "http", "permission", "dev")
+PARTS = ("hop", "command", "http", "permission", "ingest", "dev")
 OUTPUT = Path("build/bench.json")
 
 

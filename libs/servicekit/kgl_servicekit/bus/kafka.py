@@ -101,6 +101,9 @@ class KafkaBus:
     async def end_offsets(self, topic: str) -> dict[int, int]:
         return await self._admin.end_offsets(self.name_of(topic))
 
+    async def forget_group(self, topic: str, group: str) -> None:
+        """Kafka trims whatever groups have read, and forgets a group without members by itself."""
+
     async def close(self, closing: Coroutine[Any, Any, None]) -> None:
         """Let a client close, and wait for it, but not for ever: an outage must not hold up the end."""
         await asyncio.wait({self.close_later(closing)}, timeout=_CLOSE_LIMIT)

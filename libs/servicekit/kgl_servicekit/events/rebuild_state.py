@@ -8,6 +8,7 @@ from kgl_contracts.operations import SnapshotEnd, SnapshotRequested
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
 from kgl_servicekit.events.rebuild import Rebuild, RebuildLost, RebuildRunning, Rebuilt, Run, Write
+from kgl_servicekit.events.subscription import cause_of
 from kgl_servicekit.ids import uuid7
 
 LEASE = 30.0
@@ -181,12 +182,13 @@ async def apply(tx: Transaction, command: tuple[Run, Changes]) -> None:
             expected = delivery.event.data.count
             continue
         received += batch.topic == run.rebuild.replay.name
-        name = f"{delivery.workspace_id}/{delivery.key}"
+        assert delivery.envelope is not None  # what has none never became a change
+        name = f"{delivery.envelope.workspace_id}/{delivery.key}"
         if change.write is None:
             lost.add(name)
             found.discard(name)
             continue
-        await change.write(tx.scoped(delivery.cause(), delivery.workspaces()))
+        await change.write(tx.scoped(cause_of(delivery.envelope), delivery.workspaces()))
         found.add(name)
         lost.discard(name)
     await _remember(tx, run, batch.topic, seen)
