@@ -141,8 +141,7 @@ class SubscriptionRunner:
         try:
             with self._seconds.time():
                 if deliveries[0].record.offset < self._alone_until.get(partition, 0):
-                    async with HANDLERS.alone():
-                        await self._settle_alone(partition, deliveries)
+                    await self._settle_careful(partition, deliveries)
                 else:
                     async with HANDLERS.shared():
                         await self._settle(partition, deliveries)
@@ -166,21 +165,26 @@ class SubscriptionRunner:
             await self._settle(partition, deliveries[:middle])
             await self._settle(partition, deliveries[middle:])
 
-    async def _settle_alone(self, partition: int, deliveries: Sequence[Delivery]) -> None:
-        """One event at a time, each in flight alone; a killer of workers is held instead of handled."""
+    async def _settle_careful(self, partition: int, deliveries: Sequence[Delivery]) -> None:
+        """One event at a time, each in flight alone."""
         logger.bind(subscription=self._subscription.name, partition=partition).warning("consumer.careful")
         for delivery in deliveries:
-            offset = delivery.record.offset
-            if self._in_flight.get(partition) != offset:  # a repeat after an outage is no death
-                harmless = await self._database.run((), positions.take_off, (self._place, partition, offset))
-                self._in_flight[partition] = offset
-                if not harmless:
-                    killer = f"the worker died {positions.MOST_DEATHS} times while it handled this event alone"
-                    logger.bind(subscription=self._subscription.name, offset=offset).error("event.quarantined")
-                    held = Hold(delivery, "dead", "quarantined", positions.MOST_DEATHS, error=killer)
-                    await self._commit(partition, [delivery], held)
-                    continue
-            await self._settle(partition, [delivery])
+            async with HANDLERS.alone():
+                await self._settle_alone(partition, delivery)
+
+    async def _settle_alone(self, partition: int, delivery: Delivery) -> None:
+        """Handle an event that may be a killer of workers; one that was alone at too many deaths is held instead."""
+        offset = delivery.record.offset
+        if self._in_flight.get(partition) != offset:  # a repeat after an outage is no death
+            harmless = await self._database.run((), positions.take_off, (self._place, partition, offset))
+            self._in_flight[partition] = offset
+            if not harmless:
+                killer = f"the worker died {positions.MOST_DEATHS} times while it handled this event alone"
+                logger.bind(subscription=self._subscription.name, offset=offset).error("event.quarantined")
+                held = Hold(delivery, "dead", "quarantined", positions.MOST_DEATHS, error=killer)
+                await self._commit(partition, [delivery], held)
+                return
+        await self._settle(partition, [delivery])
 
     async def _hold_failed(self, partition: int, delivery: Delivery, error: Exception) -> None:
         subscription = self._subscription

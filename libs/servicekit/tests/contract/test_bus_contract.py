@@ -234,7 +234,7 @@ async def test_two_groups_read_independently(bus: Bus) -> None:
 
 
 async def test_a_group_that_is_forgotten_leaves_the_others_as_they_are(bus: Bus) -> None:
-    await bus.producer().send([record("k", "1")])
+    await send(bus, record("k", "1"))
     for group in ("gone", "kept"):
         consumer = bus.consumer(TOPIC.name, group, from_zero)
         await consumer.start()
