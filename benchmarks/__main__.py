@@ -3,7 +3,6 @@
 `python -m benchmarks hop http` measures these parts alone.
 """
 
-import asyncio
 import importlib
 import sys
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.harness import Result, report
+from kgl_servicekit.process import run
 
-PARTS = ("hop", "command", "http", "permission", "ingest", "dev")
+PARTS = ("hop", "relay", "command", "http", "permission", "ingest", "dev")
 OUTPUT = Path("build/bench.json")
 
 
@@ -27,7 +27,7 @@ async def _measure(parts: list[str], console: Console) -> list[Result]:
 def main() -> int:
     """Measure and report."""
     console = Console(width=160)
-    results = asyncio.run(_measure(sys.argv[1:] or list(PARTS), console))
+    results = run(_measure(sys.argv[1:] or list(PARTS), console))
     return 0 if report(results, OUTPUT, console) else 1
 
 

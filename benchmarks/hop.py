@@ -8,9 +8,11 @@ import statistics
 
 from benchmarks.harness import Result, at_least, at_most, in_turn
 from benchmarks.hop_system import Hop, HopSystem, hop_systems
+from benchmarks.plain import plain_rate
 
 EVENTS = 20_000
 KEYS = 2_000
+PLAIN_EVENTS = 1_000
 
 
 async def measure() -> list[Result]:
@@ -20,6 +22,7 @@ async def measure() -> list[Result]:
         for system in systems:
             for workspaces in (1, 1_000):
                 results += await _hop(system, workspaces)
+            results.append(await _against_plain(system))
     return results
 
 
@@ -38,3 +41,14 @@ async def _hop(system: HopSystem, workspaces: int) -> list[Result]:
         at_least(f"durable hop, {where}", "events/s", pair, 0.8),
         at_most(f"tax of the runtime, {where}", "µs CPU/event", ours - raw, 15),
     ]
+
+
+async def _against_plain(system: HopSystem) -> Result:
+    """Ours, and one message, one session, one publish at a time."""
+
+    async def ours() -> float:
+        return (await system.ours(EVENTS, KEYS, 1)).rate
+
+    pair = await in_turn(ours, lambda: plain_rate(system.postgres, PLAIN_EVENTS))
+    name = f"durable hop, {system.transport}, against FastStream and SQLModel one by one"
+    return at_least(name, "events/s", pair, 10)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from benchmarks.hop_raw import raw_hop
+from benchmarks.hop_raw_bus import RawBus, RawKafka, RawPostgres
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.graph import DocumentIndexed
 from kgl_contracts.ingest import DocumentDeleted
@@ -24,8 +25,10 @@ from kgl_servicekit.events.relay import Relay
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import MIGRATIONS
+from kgl_servicekit.testing.kafka import MockKafkaBus, mock_cluster
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles, temporary_postgres
 
+TOPICS = (DOCUMENTS, GRAPH, OPERATIONS)
 EFFECT = "insert into effect select * from unnest($1::uuid[], $2::uuid[], $3::int[])"
 _TABLE = """
 create table effect (workspace_id uuid not null, document_id uuid not null, version int not null,
@@ -45,7 +48,14 @@ class Hopped:
 
 
 Hop = Callable[[int, int, int], Awaitable[Hopped]]
-_Loop = Callable[[Roles, Bus, int], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A bus made anew: ours, and the same one as a loop written by hand uses it."""
+
+    ours: Bus
+    raw: RawBus
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +64,73 @@ class HopSystem:
 
     transport: str
     postgres: PostgresForTests
+    opened: Callable[[PostgresForTests], AbstractAsyncContextManager[Transport]]
 
     async def ours(self, events: int, keys: int, workspaces: int) -> Hopped:
         """Through the runtime of the services."""
-        return await self._measured(_our_hop, events, keys, workspaces)
+        return await self._measured(lambda roles, bus: our_hop(roles, bus.ours), events, keys, workspaces)
 
     async def raw(self, events: int, keys: int, workspaces: int) -> Hopped:
         """Through the loop written by hand."""
-        return await self._measured(raw_hop, events, keys, workspaces)
+        return await self._measured(lambda roles, bus: raw_hop(roles, bus.raw), events, keys, workspaces)
 
-    async def _measured(self, hop: _Loop, events: int, keys: int, workspaces: int) -> Hopped:
-        async with self.postgres.database(MIGRATIONS) as roles, self.postgres.database() as bus_roles:
-            await _prepare(roles, bus_roles)
-            bus = PostgresBus(bus_roles.service)
-            await bus.start()
+    async def _measured(
+        self, hop: Callable[[Roles, Transport], Awaitable[None]], events: int, keys: int, workspaces: int
+    ) -> Hopped:
+        async with self.postgres.database(MIGRATIONS) as roles, self.opened(self.postgres) as transport:
+            bus = transport.ours
+            await _prepare(roles)
+            await _fill(bus, events, keys, [uuid7() for _ in range(workspaces)])
+            work = asyncio.ensure_future(hop(roles, transport))
+            start, spent = time.perf_counter(), time.process_time()
             try:
-                await bus.declare([DOCUMENTS, GRAPH, OPERATIONS])
-                await _fill(bus, events, keys, [uuid7() for _ in range(workspaces)])
-                work = asyncio.ensure_future(hop(roles, bus, events))
-                start, spent = time.perf_counter(), time.process_time()
-                try:
-                    while sum((await bus.end_offsets(GRAPH.name)).values()) < events:
-                        if work.done():
-                            await work
-                        await asyncio.sleep(0.005)
-                    elapsed, spent = time.perf_counter() - start, time.process_time() - spent
-                finally:
-                    work.cancel()
-                    await asyncio.gather(work, return_exceptions=True)
-                await _check(roles, bus, events, keys)
-                return Hopped(events / elapsed, spent / events * 1e6)
+                while sum((await bus.end_offsets(GRAPH.name)).values()) < events:
+                    if work.done():
+                        await work
+                    await asyncio.sleep(0.02)
+                elapsed, spent = time.perf_counter() - start, time.process_time() - spent
             finally:
-                await bus.stop()
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+            await _check(roles, bus, events, keys)
+            return Hopped(events / elapsed, spent / events * 1e6)
 
 
 @asynccontextmanager
 async def hop_systems() -> AsyncIterator[list[HopSystem]]:
     """The transports that can be measured here."""
     with temporary_postgres() as url:
-        yield [HopSystem("postgres", PostgresForTests(url))]
+        postgres = PostgresForTests(url)
+        yield [HopSystem("postgres", postgres, postgres_transport), HopSystem("kafka (mock)", postgres, _kafka)]
 
 
-async def _prepare(roles: Roles, bus_roles: Roles) -> None:
-    await migrate_bus(bus_roles.owner, bus_roles.service.partition("//")[2].partition("@")[0])
+@asynccontextmanager
+async def postgres_transport(postgres: PostgresForTests) -> AsyncIterator[Transport]:
+    """The log in a database of its own."""
+    async with postgres.database() as roles:
+        await migrate_bus(roles.owner, roles.service.partition("//")[2].partition("@")[0])
+        bus = PostgresBus(roles.service)
+        await bus.start()
+        await bus.declare(TOPICS)
+        try:
+            yield Transport(bus, RawPostgres(roles.service))
+        finally:
+            await bus.stop()
+
+
+@asynccontextmanager
+async def _kafka(_: PostgresForTests) -> AsyncIterator[Transport]:
+    """librdkafka's mock cluster, in this process."""
+    with mock_cluster(TOPICS) as cluster:
+        bus = MockKafkaBus(cluster, session=10, limit=15)
+        await bus.start()
+        try:
+            yield Transport(bus, RawKafka(cluster.bootstrap))
+        finally:
+            await bus.stop()
+
+
+async def _prepare(roles: Roles) -> None:
     owner = await asyncpg.connect(roles.owner)
     await owner.execute(_TABLE)
     await owner.close()
@@ -134,7 +168,8 @@ def _record(number: int, documents: Sequence[UUID], workspaces: Sequence[UUID]) 
     )
 
 
-async def _our_hop(roles: Roles, bus: Bus, _events: int) -> None:
+async def our_hop(roles: Roles, bus: Bus) -> None:
+    """Consume and relay until cancelled."""
     subscription = Subscription("bench.documents", topic=DOCUMENTS, batch=500)
 
     @subscription.on_batch(DocumentDeleted, stage="bench.hop")

@@ -11,6 +11,7 @@ from rich.console import Console
 from kgl_cli.home import Home, HomeRefused
 from kgl_cli.webhooks import webhooks
 from kgl_servicekit.logs import configure_logging
+from kgl_servicekit.process import run
 
 app = typer.Typer(
     help="The Knowledge Graph Lab backend, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -60,7 +61,7 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
         except asyncio.CancelledError:
             return 0
 
-    raise typer.Exit(asyncio.run(until_stopped()))
+    raise typer.Exit(run(until_stopped()))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -149,16 +150,14 @@ async def look_into_the_databases(system: DevSystem) -> None:
         connection = await asyncpg.connect(superuser, database=database)
         try:
             for what, sql in checks.items():
-
-                async def none(sql: str = sql) -> bool:
-                    return await connection.fetchval(sql) == 0
-
-                try:  # what no receipt waits for (deliveries) may still be on its way; what is double never goes away
-                    await eventually(none, within=30)
-                except AssertionError as still:
-                    raise AssertionError(f"{database}: {what}") from still
+                await eventually(partial(none, connection, sql), within=30, what=f"{database}: {what}")
         finally:
             await connection.close()
+
+
+async def none(connection: asyncpg.Connection, sql: str) -> bool:
+    """What no receipt waits for (deliveries) may still be on its way; what is double never goes away."""
+    return await connection.fetchval(sql) == 0
 
 
 COMMON = {

@@ -32,6 +32,7 @@ from kgl_servicekit.identity import Authority, identity_subscription
 from kgl_servicekit.jobs.declare import Jobs
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.logs import configure_logging
+from kgl_servicekit.process import run
 from kgl_servicekit.settings import ServiceSettings
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -132,11 +133,11 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     if asked.role == "api":
         uvicorn.run(service.api(), host=asked.host, port=asked.port, log_config=None, access_log=False)
     elif asked.role == "migrate":
-        asyncio.run(_migrate(service))
+        run(_migrate(service))
     elif asked.role == "rebuild":
-        asyncio.run(_until_stopped(_rebuild(service, asked.name)))
+        run(_until_stopped(_rebuild(service, asked.name)))
     else:
-        asyncio.run(_until_stopped(service.work(relay_only=asked.role == "relay")))
+        run(_until_stopped(service.work(relay_only=asked.role == "relay")))
 
 
 async def _migrate(service: Service) -> None:

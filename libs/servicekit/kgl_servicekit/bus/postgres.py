@@ -63,7 +63,7 @@ class PostgresBus:
             if self._users == 0:
                 async with _unavailable():
                     self._pool = await asyncpg.create_pool(
-                        self._dsn, min_size=1, max_size=self._pool_size, init=_prepare, command_timeout=30
+                        self._dsn, min_size=1, max_size=self._pool_size, command_timeout=30
                     )
                 await self._free_predecessor()
                 await self.signals.start()
@@ -192,7 +192,7 @@ class PostgresProducer:
                     [record.topic for record in records],
                     partitions,
                     [record.key for record in records],
-                    [dict(record.headers) for record in records],
+                    [orjson.dumps(record.headers) for record in records],
                     [record.value for record in records],
                 )
         except Unavailable as out:
@@ -212,12 +212,6 @@ def _in_order(records: Sequence[Record], partitions: Sequence[int], rows: Sequen
         Ack(record.topic, partition, next(following[record.topic, partition]))
         for record, partition in zip(records, partitions, strict=True)
     ]
-
-
-async def _prepare(connection: Connection) -> None:
-    await connection.set_type_codec(
-        "jsonb", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads, schema="pg_catalog"
-    )
 
 
 @asynccontextmanager

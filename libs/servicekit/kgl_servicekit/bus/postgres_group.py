@@ -4,6 +4,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+import orjson
+
 from kgl_servicekit.bus import postgres_schema as sql
 from kgl_servicekit.bus.port import OnAssigned, PartitionBatch, StoredRecord
 from kgl_servicekit.errors import Unavailable
@@ -126,7 +128,7 @@ class PostgresConsumer:
             record = StoredRecord(
                 topic=self._topic,
                 key=row["key"],
-                headers=row["headers"],
+                headers=orjson.loads(row["headers"]),
                 value=row["value"],
                 partition=row["partition"],
                 offset=row["offset"],

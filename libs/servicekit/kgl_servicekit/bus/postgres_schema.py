@@ -18,7 +18,7 @@ create table if not exists log_record (
     partition int not null,
     "offset" bigint not null,
     key text not null,
-    headers jsonb not null,
+    headers bytea not null,
     value bytea not null,
     at timestamptz not null default now(),
     primary key (topic, partition, "offset")
@@ -39,6 +39,12 @@ create table if not exists log_member (
     primary key (topic, grp, member)
 );
 create index if not exists ix_log_record_key on log_record (topic, partition, key, "offset");
+do $$ begin
+    if exists (select from pg_attribute where attrelid = 'log_record'::regclass and attname = 'headers'
+               and atttypid = 'jsonb'::regtype) then
+        alter table log_record alter column headers type bytea using convert_to(headers::text, 'UTF8');
+    end if;
+end $$;
 """
 
 DECLARE_TOPIC = """
@@ -55,7 +61,7 @@ insert into log_partition (topic, partition) select $1, generate_series(0, $2 - 
 # while n may still appear. Partitions are locked in sorted order, so that writers never deadlock.
 SEND = """
 with input as (
-    select * from unnest($1::text[], $2::int[], $3::text[], $4::jsonb[], $5::bytea[])
+    select * from unnest($1::text[], $2::int[], $3::text[], $4::bytea[], $5::bytea[])
     with ordinality as i(topic, partition, key, headers, value, place)
 ), locked as (
     select p.topic, p.partition, p.next from log_partition p
