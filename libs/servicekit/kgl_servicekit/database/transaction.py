@@ -153,7 +153,8 @@ class Transaction:
         `delay` in seconds. The answer is the job's id.
         """
         job = NewJob(
-            id=self.new_id(data.kind),
+            # who names the cause may not be trusted with the identity of a job that has a key of its own
+            id=self.new_id(data.kind) if key is None else derived_id("job", data.kind, key),
             data=data,
             workspace_id=workspace or self.workspace,
             operation_id=operation or self.cause.operation_id,

@@ -40,7 +40,8 @@ async def hear_given(tx: Transaction, module: str, envelope: Envelope, data: Ext
     if row["state"] not in _OPEN:
         return SUPERSEDED
     take = TakeGiven(request_id=data.request_id, module=module, result=result)
-    await tx.start_job(take, operation=row["operation_id"], key=str(envelope.id))
+    # the sender chose the id of the event: it tells events apart for this module in this workspace only
+    await tx.start_job(take, operation=row["operation_id"], key=f"{tx.workspace}/{module}/{envelope.id}")
     return DONE
 
 

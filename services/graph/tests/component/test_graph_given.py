@@ -10,6 +10,7 @@ from kgl_contracts.ai import ExtractedEntity, Extraction, Span, Summary
 from kgl_contracts.catalogue import asyncapi
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.given import ExtractionGiven, SummaryGiven
+from kgl_contracts.identity import ModuleChanged
 from kgl_contracts.topics import MODULE_RESULTS, module_topic
 from kgl_graph.consumers.modules import module_subscriptions
 from kgl_graph.settings import GraphSettings
@@ -71,6 +72,46 @@ async def test_a_result_by_an_event_is_linked_and_told_once(graph: GraphKit) -> 
     assert len(told) == 1
     different = data.model_copy(update={"extraction": found(document, "Antwerp")})
     assert await give(graph, different, id=event) == SUPERSEDED
+
+
+async def test_an_id_that_another_workspace_had_used_already_swallows_no_result(graph: GraphKit) -> None:
+    event = uuid7()
+    for workspace in (graph.workspace, uuid7()):
+        graph.workspace, graph.headers = workspace, graph.authority.user(workspace)
+        document = await graph.index(["Rotterdam is a harbour."])
+        request = await request_of(graph, document)
+        data = ExtractionGiven(request_id=request["id"], document_id=document, extraction=found(document, "Rotterdam"))
+        assert await give(graph, data, id=event) == DONE
+        await graph.work()
+        assert (await request_of(graph, document))["state"] == "done"
+
+
+async def test_an_id_that_another_module_had_used_already_swallows_no_result(graph: GraphKit) -> None:
+    enabled = ModuleChanged(
+        key_id=f"module:{graph.workspace}:tagger",
+        workspace_id=graph.workspace,
+        module="tagger",
+        capabilities=("summarise",),
+        mode="required",
+        deadline_seconds=600,
+    )
+    await graph.rows(
+        """insert into identity_replica (key_id, type, sequence, workspace_id, state)
+           values ($1, $2, 1, $3, $4) returning key_id""",
+        enabled.key_id,
+        enabled.event_type,
+        graph.workspace,
+        enabled.model_dump(mode="json"),
+    )
+    document, event = await graph.index(["Rotterdam is a harbour."]), uuid7()
+    extract, summarise = await request_of(graph, document), await request_of(graph, document, "summarise")
+    summary = Summary(title="Harbours", text="Rotterdam is one.")
+    given = SummaryGiven(request_id=summarise["id"], document_id=document, summary=summary)
+    assert await give(graph, given, topic_of="tagger", source="tagger", id=event) == DONE
+    read = ExtractionGiven(request_id=extract["id"], document_id=document, extraction=found(document, "Rotterdam"))
+    assert await give(graph, read, id=event) == DONE
+    await graph.work()
+    assert {row["state"] for row in await graph.rows("select state from ai_request")} == {"done"}
 
 
 async def test_a_summary_by_an_event_is_told(graph: GraphKit) -> None:
