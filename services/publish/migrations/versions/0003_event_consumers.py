@@ -36,7 +36,9 @@ create table event_consumer (
 )
 """
 
-# by the time of appending: an event that comes late is kept as long as any other
+# by the time of appending: an event that comes late is kept as long as any other. What a consumer is handling
+# stays until it is committed or the lease is over, so that it is neither lost in silence nor counted as lost.
+# A statement that begins under the locks sees every position that was moved before them.
 _TRIM = """
 create or replace function kgl_trim_live(seconds float8) returns bigint
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -46,8 +48,15 @@ begin
     if seconds < 60 then
         raise exception 'seconds must be 60 or more';
     end if;
+    perform from event_consumer c
+    where exists (select from live_event e where e.workspace_id = c.workspace_id
+                  and e.appended_at < now() - seconds * interval '1 second')
+    order by workspace_id, name for update;
     with gone as (
-        delete from live_event where appended_at < now() - seconds * interval '1 second'
+        delete from live_event e where appended_at < now() - seconds * interval '1 second'
+        and not exists (select from event_consumer c where c.workspace_id = e.workspace_id
+                        and c.leased_until > clock_timestamp()
+                        and e.number > c.position and e.number <= c.pulled_to)
         returning workspace_id, number, topic, type
     ), unread as (
         select c.workspace_id, c.name, count(*) as events
