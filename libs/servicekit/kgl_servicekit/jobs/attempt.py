@@ -70,13 +70,21 @@ class Attempt:
         return "done"
 
     async def _within_lease(self, job: Job[Any]) -> None:
-        """Run the handler while its lease is kept; raises LeaseLost, TimeoutError, or what the handler raises."""
+        """Run the handler while its lease is kept; raises LeaseLost, TimeoutError, or what the handler raises.
+
+        Once the job is finished there is no lease to lose; what its handler still does has the rest of its time.
+        """
         timeout = self._pool.handler.timeout
+        ends = asyncio.get_running_loop().time() + timeout
         work = asyncio.ensure_future(self._pool.handler.handle(job, self._outside))
         try:
             await asyncio.wait({work, self._lease.lost}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            if work.done() or job.finished:
+            if job.finished:
+                await asyncio.wait({work}, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
+            if work.done():
                 await work
+            elif job.finished:
+                logger.bind(kind=job.claimed.kind, job=str(job.id)).warning("job.stopped_after_its_end")
             elif self._lease.lost.done():
                 raise LeaseLost(f"job {job.id} is no longer ours")
             else:

@@ -143,6 +143,27 @@ async def test_a_job_that_takes_too_long_is_stopped(database: Database) -> None:
     assert stopped.is_set()
 
 
+async def test_a_handler_that_goes_on_after_the_end_of_its_job_is_stopped_when_its_time_is_over(
+    database: Database,
+) -> None:
+    stopped = asyncio.Event()
+
+    async def going_on(job: Job[Work], _: None) -> None:
+        await job.finish(count, job.data.name)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    first = await start_job(database, "a")
+    async with running(JobRunner(database, handled_by(going_on, timeout=1, lease=0.3), None, worker="w")):
+        await asyncio.wait_for(stopped.wait(), 20)
+        second = await start_job(database, "b")  # its place is free again
+        await eventually(lambda: in_state(database, second, "done"))
+    assert (await row(database, first))["failures"] == 0
+    assert await reports(database) == [("running", None), ("done", None)] * 2
+
+
 async def test_a_lost_workers_job_comes_back_and_the_old_holder_changes_nothing(database: Database) -> None:
     job = await start_job(database, "a")
     (old,) = await claim_work(database, holder="gone", lease=0.05)
