@@ -9,11 +9,15 @@ from kgl_servicekit.database.core_schema import CORE_TABLES, service_registry
 
 SHARDS = 16
 
+# one partition a day of UTC. Those that are there may begin at the midnights of another time zone: a new one
+# begins where the last one ends, so that there is a place for every row, and only one
 _PARTITIONS = """
-create function kgl_outbox_partitions(days_ahead int, days_kept int) returns int
-language plpgsql security definer set search_path = public, pg_temp as $$
+create or replace function kgl_outbox_partitions(days_ahead int, days_kept int) returns int
+language plpgsql security definer
+set search_path = public, pg_temp set timezone = 'UTC' set datestyle = 'ISO' as $$
 declare
     day date;
+    last timestamptz;
     part record;
     made int := 0;
 begin
@@ -21,10 +25,14 @@ begin
         raise exception 'days_ahead must be 0 to 30 and days_kept 1 to 366';
     end if;
     perform pg_advisory_xact_lock(hashtext('kgl_outbox_partitions'));
+    select max(substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \\(''([^'']+)''\\)')::timestamptz) into last
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = 'outbox_log'::regclass;
     for day in select generate_series(current_date, current_date + days_ahead, interval '1 day')::date loop
-        if to_regclass(format('outbox_log_%s', to_char(day, 'YYYYMMDD'))) is null then
+        if to_regclass(format('outbox_log_%s', to_char(day, 'YYYYMMDD'))) is null
+           and (last is null or last < (day + 1)::timestamptz) then
             execute format('create table outbox_log_%s partition of outbox_log for values from (%L) to (%L)',
-                to_char(day, 'YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+                to_char(day, 'YYYYMMDD'), coalesce(last, day::timestamptz), (day + 1)::timestamptz);
+            last := (day + 1)::timestamptz;
             made := made + 1;
         end if;
     end loop;
@@ -157,6 +165,8 @@ def complete_core(op: Operations) -> None:
     for statements in (_SECOND, _SECOND_JOBS):
         for statement in statements.split(";\n"):
             op.execute(statement)
+    op.execute(_PARTITIONS)
+    op.execute("select kgl_outbox_partitions(3, 7)")
     op.execute(_INBOX_PARTITIONS)
     op.execute("select kgl_inbox_partitions(2, 7)")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 from loguru import logger
 
 from kgl_servicekit.database.engine import Database
@@ -27,10 +28,12 @@ async def tidy(tx: Transaction, days: int) -> None:
 
 
 async def maintain(database: Database, every: float = 3600.0) -> None:
-    """Tidy every hour, until cancelled."""
+    """Tidy every hour, until cancelled; what fails once may work the next time."""
     while True:
         try:
             await database.run((), tidy, OUTBOX_DAYS)
         except Unavailable as out:
             logger.bind(service=database.service, error=str(out)).warning("maintenance.postponed")
+        except asyncpg.PostgresError as error:
+            logger.bind(service=database.service).opt(exception=error).error("maintenance.failed")
         await asyncio.sleep(every)
