@@ -206,6 +206,33 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "lease token ignored",
+        f"{_KIT}/jobs/queue.py",
+        'where id = $1 and token = $2 and state = \'running\'"""\n'
+        "    return await tx.execute(sql, job.id, job.token, state,",
+        'where id = $1 and $2::bigint is not null and state = \'running\'"""\n'
+        "    return await tx.execute(sql, job.id, job.token, state,",
+        (f"{_TESTS}/component/test_job_runner.py::test_an_old_holder_changes_nothing_while_another_one_has_the_job",),
+    ),
+    Mutant(
+        "tombstone ignored",
+        "services/graph/kgl_graph/db/documents.py",
+        'living = row["deleted_at"] is None',
+        "living = True",
+        (
+            "services/graph/tests/component/test_graph_orders.py::test_every_order_with_a_deletion_ends_in_a_tombstone_and_nothing_else",
+        ),
+    ),
+    Mutant(
+        "blob state ignored",
+        "services/ingest/kgl_ingest/db/blobs.py",
+        "and sha256 = $2 and state = 'live'\n           order by",
+        "and sha256 = $2\n           order by",
+        (
+            "services/ingest/tests/component/test_ingest_collector.py::test_the_same_content_is_stored_anew_while_its_old_file_is_going",
+        ),
+    ),
+    Mutant(
         "pending row deleted without an acknowledgement",
         f"{_KIT}/events/relay.py",
         "        acked = rows[: len(acks)]\n",

@@ -179,6 +179,16 @@ async def test_a_lost_workers_job_comes_back_and_the_old_holder_changes_nothing(
     assert await counted(database, "a") == 1
 
 
+async def test_an_old_holder_changes_nothing_while_another_one_has_the_job(database: Database) -> None:
+    job = await start_job(database, "a")
+    (old,) = await claim_work(database, holder="gone")
+    await select(database, "update job set token = token + 1, holder = 'other' where id = $1 returning id", job)
+    with pytest.raises(LeaseLost):
+        await Job(database, old, Work(name="a"), "counter/old").finish(count, "a")
+    now = await row(database, job)
+    assert (now["state"], now["holder"], await counted(database, "a")) == ("running", "other", 0)
+
+
 async def test_a_worker_that_starts_again_takes_back_what_it_held(database: Database) -> None:
     job = await start_job(database, "a")
     await claim_work(database, holder="w")
