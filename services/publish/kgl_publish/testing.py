@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kgl_contracts.content import ItemPublished
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_publish.bootstrap import MIGRATIONS, build
@@ -31,6 +32,8 @@ from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.service import Service
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests
+
+CONSUMERS = "/events/v1/consumers"
 
 
 @dataclass
@@ -138,3 +141,34 @@ async def _listening(receiver: Receiver) -> AsyncIterator[Receiver]:
     yield receiver
     server.should_exit = True
     await task
+
+
+async def make(publish: PublishKit, name: str = "tagger", **body: Any) -> httpx.Response:
+    """Make a named consumer, or change its filters."""
+    return await publish.client.put(f"{CONSUMERS}/{name}", json=body, headers=publish.headers)
+
+
+async def post(publish: PublishKit, verb: str, name: str = "tagger", **body: Any) -> httpx.Response:
+    """Ask a consumer to pull, commit or seek."""
+    return await publish.client.post(f"{CONSUMERS}/{name}:{verb}", json=body, headers=publish.headers)
+
+
+async def pull(publish: PublishKit, name: str = "tagger", **body: Any) -> dict[str, Any]:
+    """The answer to a pull, which has to work."""
+    answer = await post(publish, "pull", name, **body)
+    assert answer.status_code == 200, answer.text
+    pulled: dict[str, Any] = answer.json()
+    return pulled
+
+
+async def show(publish: PublishKit, name: str = "tagger") -> dict[str, Any]:
+    """A consumer as its workspace sees it."""
+    shown: dict[str, Any] = (await publish.client.get(f"{CONSUMERS}/{name}", headers=publish.headers)).json()
+    return shown
+
+
+async def hear(publish: PublishKit, count: int, **changes: Any) -> None:
+    """So many items are published."""
+    for number in range(count):
+        event = ItemPublished.example().model_copy(update={"item_id": uuid7(), **changes})
+        await publish.hear(event, name=f"{number}-{event.item_id}")

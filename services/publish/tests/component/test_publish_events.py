@@ -1,4 +1,4 @@
-"""Pull and commit over HTTP, on a real database: order, leases, retention, and transactions that stay open."""
+"""Pull and commit over HTTP, on a real database: order, leases, and transactions that stay open."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,23 +6,19 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 
-from kgl_contracts.content import ItemDrafted, ItemPublished
+from kgl_contracts.content import ItemDrafted
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.operations import ReceiptProgressed
 from kgl_contracts.publish import DeliverySucceeded
 from kgl_publish.db import feeds
-from kgl_publish.testing import PublishKit, publish_kit
+from kgl_publish.testing import CONSUMERS, PublishKit, hear, make, post, publish_kit, pull, show
 from kgl_publish.use_cases.announce import announce_progress
-from kgl_publish.use_cases.pull_events import Commit, commit_events
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests
-
-CONSUMERS = "/events/v1/consumers"
 
 
 @pytest.fixture
@@ -31,44 +27,12 @@ async def publish(postgres: PostgresForTests) -> AsyncIterator[PublishKit]:
         yield kit
 
 
-async def make(publish: PublishKit, name: str = "tagger", **body: Any) -> httpx.Response:
-    return await publish.client.put(f"{CONSUMERS}/{name}", json=body, headers=publish.headers)
-
-
-async def post(publish: PublishKit, verb: str, name: str = "tagger", **body: Any) -> httpx.Response:
-    return await publish.client.post(f"{CONSUMERS}/{name}:{verb}", json=body, headers=publish.headers)
-
-
-async def pull(publish: PublishKit, name: str = "tagger", **body: Any) -> dict[str, Any]:
-    answer = await post(publish, "pull", name, **body)
-    assert answer.status_code == 200, answer.text
-    pulled: dict[str, Any] = answer.json()
-    return pulled
-
-
-async def show(publish: PublishKit, name: str = "tagger") -> dict[str, Any]:
-    shown: dict[str, Any] = (await publish.client.get(f"{CONSUMERS}/{name}", headers=publish.headers)).json()
-    return shown
-
-
-async def hear(publish: PublishKit, count: int, **changes: Any) -> None:
-    for number in range(count):
-        event = ItemPublished.example().model_copy(update={"item_id": uuid7(), **changes})
-        await publish.hear(event, name=f"{number}-{event.item_id}")
-
-
 async def append(tx: Transaction, named: tuple[str, dict[str, Any]]) -> None:
     """One event in each workspace of the transaction, without a subscription around."""
     kind, data = named
     for workspace in tx.workspaces:
         envelope = Envelope(id=uuid7(), type=kind, source="content", time=datetime.now(UTC), workspace_id=workspace)
         await feeds.append_live(tx, workspace, envelope, data, topic="kgl.content", key="k")
-
-
-async def trim_all(tx: Transaction, _: None) -> None:
-    """Let the retention of all that is in the log be over."""
-    await tx.execute("update live_event set appended_at = now() - interval '2 hours'")
-    await tx.fetchval("select kgl_trim_live(3600)")
 
 
 async def test_events_come_in_order_as_cloud_events_until_they_are_committed(publish: PublishKit) -> None:
@@ -185,63 +149,6 @@ async def test_a_lost_answer_to_a_pull_can_be_asked_for_again(publish: PublishKi
     one, two = [await publish.client.post(f"{CONSUMERS}/tagger:pull", json={}, headers=headers) for _ in range(2)]
     assert one.json()["token"] is not None
     assert one.content == two.content
-
-
-async def test_who_is_behind_the_retention_is_told_so_and_goes_on_from_what_is_left(publish: PublishKit) -> None:
-    await make(publish, types=[ItemPublished.event_type])
-    await make(publish, "drafts", types=[ItemDrafted.event_type])
-    await hear(publish, 2)
-    await publish.database.run(publish.workspace, trim_all, None)
-    await hear(publish, 1)
-    gone = await post(publish, "pull")
-    assert (gone.status_code, gone.json()["code"], gone.json()["lost"]) == (410, "events_lost", 2)
-    assert (await pull(publish, "drafts"))["events"] == []
-    assert (await post(publish, "seek", to="earliest")).json()["lost"] == 0
-    assert len((await pull(publish))["events"]) == 1
-
-
-async def test_what_a_consumer_is_handling_is_kept_until_its_lease_is_over_and_counts_as_lost_then(
-    publish: PublishKit,
-) -> None:
-    await make(publish)
-    await hear(publish, 2)
-    pulled = await pull(publish)
-    await publish.database.run(publish.workspace, trim_all, None)
-    assert (await show(publish))["lost"] == 0
-    committed = await post(publish, "commit", token=pulled["token"], position=pulled["events"][0]["position"])
-    assert (committed.status_code, committed.json()["lost"]) == (200, 0)
-
-    async def end_lease(tx: Transaction, _: None) -> None:
-        await tx.execute("update event_consumer set leased_until = now()")
-
-    await publish.database.run(publish.workspace, end_lease, None)
-    await publish.database.run(publish.workspace, trim_all, None)
-    assert (await show(publish))["lost"] == 1
-
-
-async def test_a_position_that_moves_while_the_log_is_trimmed_loses_nothing(publish: PublishKit) -> None:
-    await make(publish)
-    await hear(publish, 2)
-    pulled = await pull(publish)
-    moved, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slowly(tx: Transaction, command: Commit) -> None:
-        await commit_events(tx, command)
-        moved.set()
-        await go_on.wait()
-
-    async def is_waiting(tx: Transaction, _: None) -> bool:
-        return bool(await tx.fetchval("select exists (select from pg_locks where not granted)"))
-
-    last = pulled["events"][-1]["position"]
-    command = Commit(name="tagger", token=pulled["token"], position=last, lease_seconds=60, release=True)
-    committing = asyncio.create_task(publish.database.run(publish.workspace, slowly, command))
-    await moved.wait()
-    trimming = asyncio.create_task(publish.database.run(publish.workspace, trim_all, None))
-    await eventually(lambda: publish.database.run((), is_waiting, None))
-    go_on.set()
-    await asyncio.gather(committing, trimming)
-    assert (await show(publish))["lost"] == 0
 
 
 async def test_a_transaction_that_stays_open_hides_nothing_behind_later_events(publish: PublishKit) -> None:
