@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -421,6 +421,52 @@ async def test_a_topic_that_was_lost_has_a_new_incarnation(postgres_bus: Postgre
     await connection.close()
     await postgres_bus.declare([TOPIC])
     assert await postgres_bus.incarnation(TOPIC.name) != before
+
+
+async def lose(roles: Roles, topic: Topic) -> None:
+    connection = await asyncpg.connect(roles.owner)
+    await connection.execute("delete from log_record where topic = $1", topic.name)
+    await connection.execute("delete from log_topic where topic = $1", topic.name)
+    await connection.close()
+
+
+async def test_a_member_of_a_topic_that_is_lost_says_so_and_begins_anew_when_it_is_declared_again(
+    postgres_bus: PostgresBus, roles: Roles
+) -> None:
+    await postgres_bus.producer().send([record("k", "1"), record("k", "2")])
+    member, newer = (postgres_bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+    await member.start()
+    await drain(member, 2)
+    await lose(roles, TOPIC)
+    await eventually(raises(member, TopicMissing))
+    with pytest.raises(TopicMissing):
+        await postgres_bus.consumer(TOPIC.name, "g", from_zero).start()
+    await postgres_bus.declare([TOPIC])
+    await newer.start()  # the rows of the group are there again, and the positions of the old member are not in them
+    await eventually(raises(member, PositionLost))
+    await member.stop()
+    await postgres_bus.producer().send([record("k", "3")])
+    assert [r.value for r in await drain(newer, 1)] == [b"3"]
+    await newer.stop()
+
+
+async def test_a_member_of_a_forgotten_group_says_so_and_does_not_idle(postgres_bus: PostgresBus) -> None:
+    member = postgres_bus.consumer(TOPIC.name, "g", from_zero)
+    await member.start()
+    await postgres_bus.forget_group(TOPIC.name, "g")
+    await eventually(raises(member, Unavailable))
+    await member.stop()
+
+
+def raises(consumer: Consumer, problem: type[Unavailable]) -> Callable[[], Awaitable[bool]]:
+    async def raised() -> bool:
+        try:
+            await consumer.poll(1, 0.01)
+        except problem:
+            return True
+        return False
+
+    return raised
 
 
 async def test_another_number_of_partitions_is_refused(postgres_bus: PostgresBus) -> None:
