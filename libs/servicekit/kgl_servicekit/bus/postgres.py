@@ -17,7 +17,7 @@ from loguru import logger
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus import postgres_schema as sql
-from kgl_servicekit.bus.port import Ack, OnAssigned, Record, SendFailed
+from kgl_servicekit.bus.port import Ack, OnAssigned, Record, SendFailed, TopicMissing
 from kgl_servicekit.bus.postgres_group import PostgresConsumer
 from kgl_servicekit.database.connection import LOST, Connection
 from kgl_servicekit.database.signals import Signals
@@ -121,7 +121,7 @@ class PostgresBus:
             async with self.connection() as connection:
                 found = await connection.fetchval("select partitions from log_topic where topic = $1", topic)
             if found is None:
-                raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+                raise TopicMissing(topic=topic, retry_after=1)
             self._topics[topic] = found
         return self._topics[topic]
 
@@ -135,13 +135,21 @@ class PostgresBus:
         async with self.connection() as connection:
             found = await connection.fetchval("select incarnation from log_topic where topic = $1", topic)
         if found is None:
-            raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+            raise TopicMissing(topic=topic, retry_after=1)
         return str(found)
 
+    async def begin_offsets(self, topic: str) -> dict[int, int]:
+        return {row["partition"]: row["first"] for row in await self._ends(topic)}
+
     async def end_offsets(self, topic: str) -> dict[int, int]:
+        return {row["partition"]: row["next"] for row in await self._ends(topic)}
+
+    async def _ends(self, topic: str) -> list[asyncpg.Record]:
         async with self.connection() as connection:
-            rows = await connection.fetch("select partition, next from log_partition where topic = $1", topic)
-        return {row["partition"]: row["next"] for row in rows}
+            rows: list[asyncpg.Record] = await connection.fetch(sql.ENDS, topic)
+        if not rows:
+            raise TopicMissing(topic=topic, retry_after=1)
+        return rows
 
     async def forget_group(self, topic: str, group: str) -> None:
         async with self.connection() as connection, connection.transaction():

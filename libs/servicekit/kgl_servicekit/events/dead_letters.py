@@ -64,8 +64,7 @@ async def discard(tx: Transaction, command: tuple[DeadLetter, str]) -> None:
     letter, reason = command
     head = await _take(tx, letter)
     await _give_up_gap(tx, head, head["sequence"])
-    await release(tx, letter.id)
-    await lock_head(tx, letter.subscription, head["key"])  # an empty queue frees the key
+    await release(tx, letter.subscription, head)
     tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.discard", reason)
 

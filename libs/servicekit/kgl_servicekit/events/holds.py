@@ -136,9 +136,12 @@ async def lock_head(tx: Transaction, subscription: Subscription, key: str) -> as
     return head
 
 
-async def release(tx: Transaction, event_id: int) -> None:
-    """Take one event out of the queue: it was handled, or discarded."""
-    await tx.execute("delete from held_event where id = $1", event_id)
+async def release(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> None:
+    """Take the first event of a key out of its queue: it was handled, or given up. An empty queue frees the key."""
+    await tx.execute("delete from held_event where id = $1", head["id"])
+    following = await lock_head(tx, subscription, head["key"])
+    if following is not None and following["reason"] == "gap":
+        await wake_gap(tx, subscription, head["key"])
 
 
 async def start_attempt(tx: Transaction, event_id: int, delay: float) -> int:

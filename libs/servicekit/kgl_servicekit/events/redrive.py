@@ -156,8 +156,7 @@ class Redriver:
         if refused is not None:
             await postpone(tx, head["id"], "dead", 0, refused.error or refused.reason)
             return outcome
-        await release(tx, head["id"])
-        await lock_head(tx, subscription, command.key)  # an empty queue frees the key
+        await release(tx, subscription, head)
         return outcome
 
 
@@ -170,8 +169,7 @@ async def _closed(tx: Transaction, subscription: Subscription, head: asyncpg.Rec
     known = await tx.fetchrow(_LAST, *place)
     at = (head["epoch"], head["sequence"])
     if known is not None and at <= (known["epoch"], known["last"]):
-        await release(tx, head["id"])
-        await lock_head(tx, subscription, head["key"])  # an empty queue frees the key
+        await release(tx, subscription, head)
         return False
     if known is not None and at == (known["epoch"], known["last"] + 1):
         await tx.execute(_TAKE, *place, head["sequence"])

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from kgl_contracts.topics import DOCUMENTS, IDENTITY
+from kgl_contracts.topics import AUDIT, DOCUMENTS, IDENTITY
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Ack, Record, SendFailed
 from kgl_servicekit.database.engine import Database
@@ -124,7 +124,7 @@ class MemoryBusView(MemoryBus):
 
 async def test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other(database: Database) -> None:
     bus, refused, other = _PickyBus(), uuid7(), uuid7()
-    await bus.declare([DOCUMENTS])
+    await bus.declare([AUDIT, DOCUMENTS])
     bus.refused = str(refused)
     async with running(Relay(database, bus, worker="a").run):
         await _tell(database, other, 1)
@@ -143,7 +143,7 @@ async def test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other(
 
 async def test_a_released_key_is_tried_again_in_its_order(database: Database) -> None:
     bus, refused = _PickyBus(), uuid7()
-    await bus.declare([DOCUMENTS])
+    await bus.declare([AUDIT, DOCUMENTS])
     bus.refused = str(refused)
     async with running(Relay(database, bus, worker="a").run):
         await _tell(database, refused, 2)
@@ -164,7 +164,7 @@ async def _refused(database: Database, expected: int) -> bool:
 
 async def test_no_tick_says_that_all_was_sent_while_an_event_of_identity_is_refused(database: Database) -> None:
     bus, ticks = MemoryBus(), [0]
-    await bus.declare([DOCUMENTS, IDENTITY])
+    await bus.declare([AUDIT, DOCUMENTS, IDENTITY])
 
     def tick(at: datetime) -> Record:
         ticks[0] += 1

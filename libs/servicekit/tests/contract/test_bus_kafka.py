@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
-from kgl_servicekit.bus.port import Consumer, PositionLost, Record, SendFailed, StoredRecord
+from kgl_servicekit.bus.port import Consumer, PositionLost, Record, SendFailed, StoredRecord, TopicMissing
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.testing.kafka import (
     MESSAGE_TOO_LARGE,
@@ -236,6 +236,17 @@ async def test_an_offset_that_the_broker_does_not_hold_is_a_lost_position(bus: M
     await consumer.stop()
 
 
+async def test_a_topic_begins_after_what_the_broker_has_trimmed(bus: MockKafkaBus) -> None:
+    producer = bus.producer()
+    await producer.start()
+    acks = await producer.send([record("x" * 700_000) for _ in range(12)])  # the mock keeps 5 MB of a partition
+    await producer.stop()
+    begins, ends = await bus.begin_offsets(TOPIC.name), await bus.end_offsets(TOPIC.name)
+    partition = acks[0].partition
+    assert 0 < begins[partition] < ends[partition] == 12
+    assert begins[1 - partition] == 0
+
+
 async def test_positions_are_mirrored_to_the_group_and_never_read_from_it(
     bus: MockKafkaBus, cluster: MockCluster
 ) -> None:
@@ -287,7 +298,7 @@ async def test_a_commit_of_a_member_that_lost_the_partition_changes_nothing(
 async def test_a_topic_keeps_its_partitions_and_one_that_may_not_be_made_is_named(bus: MockKafkaBus) -> None:
     with pytest.raises(ValueError, match="2 partitions for life"):
         await bus.declare([replace(TOPIC, partitions=4)])
-    with pytest.raises(Unavailable, match="not declared"):
+    with pytest.raises(TopicMissing):
         await bus.end_offsets("test.other")
 
 
