@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from kgl_content.db import items
-from kgl_content.domain.items import Draft, Item, ItemNotFound, after
+from kgl_content.domain.items import DocumentGone, Draft, Item, ItemNotFound, after
 from kgl_content.domain.tags import item_tag
 from kgl_content.jobs.declared import DraftContent
 from kgl_contracts.ai import ContentGenerated, Summary
@@ -48,7 +48,9 @@ class RecordGenerated:
 
 
 async def draft_item(tx: Transaction, command: DraftItem) -> Item:
-    """Make a draft."""
+    """Make a draft. Raises DocumentGone when it is about a deleted document."""
+    if command.document_id is not None and await items.is_deleted(tx, command.document_id):
+        raise DocumentGone
     item = tx.new_id("item")
     draft = Draft(title=command.title, body=command.body, sources=[], author=tx.cause.actor)
     await items.add(tx, item, command.kind, draft, document=command.document_id, module=None)

@@ -169,6 +169,15 @@ async def test_a_published_item_outlives_its_document_without_a_link(content: Co
     assert (left["state"], left["document_id"]) == ("published", None)
 
 
+async def test_a_draft_by_hand_about_a_deleted_document_is_refused(content: ContentKit) -> None:
+    document = uuid7()
+    assert (await draft(content, document_id=str(document))).status_code == 201
+    await content.hear(DocumentDeleted(document_id=document, version=1))
+    refused = await draft(content, document_id=str(document))
+    assert (refused.status_code, refused.json()["code"]) == (409, "document_gone")
+    assert await content.items() == []
+
+
 async def test_a_damaged_or_missing_text_fails_the_job_with_a_code(content: ContentKit) -> None:
     good = await content.generated(uuid7(), 1, "one")
     await content.hear(good.model_copy(update={"result_object": "nowhere"}))
