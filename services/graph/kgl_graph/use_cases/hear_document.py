@@ -16,27 +16,24 @@ CAPABILITIES: tuple[Capability, ...] = ("extract", "summarise")
 
 
 async def hear_accepted(tx: Transaction, event: DocumentAccepted) -> Verdict:
-    """Note the version; work on older ones ends."""
+    """Note the version; those before it stay at work until it is parsed, which may never be."""
     heard = await documents.hear(tx, event.document_id, event.version)
-    if not heard.newest:
-        return SUPERSEDED
-    await end_older(tx, event.document_id, event.version)
-    return DONE
+    return DONE if heard.newest else SUPERSEDED
 
 
 async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
     """Have the version indexed, and each enabled module asked for its results.
 
-    Requests of a version that is not the newest end as they begin, so that the same ones exist in every order.
+    Requests of a version that is not the newest parsed one end as they begin: the same ones exist in every order.
     """
     heard = await documents.hear(tx, event.document_id, event.version, parsed=True)
-    if heard.newest:
+    if heard.current:
         await end_older(tx, event.document_id, event.version)
     for module in await modules(tx, tx.workspace):
         for capability in CAPABILITIES:
             if capability in module.capabilities:
-                await _request(tx, event, module, capability, wanted=heard.newest)
-    if not heard.searchable:
+                await _request(tx, event, module, capability, wanted=heard.current)
+    if not heard.current:
         await tx.report("graph.index", "superseded")
         return SUPERSEDED
     index = IndexDocument(

@@ -23,7 +23,7 @@ class LinkExtraction:
 async def link_extraction(tx: Transaction, command: LinkExtraction) -> None:
     """Replace the scope (document, module); a version that is not current any more changes nothing."""
     row = await documents.lock(tx, command.document_id)
-    if row is None or row["deleted_at"] is not None or row["version"] != command.version:
+    if row is None or row["deleted_at"] is not None or row["parsed_version"] != command.version:
         return
     entities, relations = _graph_of(tx.workspace, command.extraction)
     before, stated = await graph.retract(tx, command.document_id, command.module)

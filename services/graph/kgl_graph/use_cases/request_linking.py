@@ -8,9 +8,12 @@ from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 
 
 async def request_linking(tx: Transaction, event: ExtractionCompleted) -> Verdict:
-    """Start the job that links; results about an older version or a document that is gone are superseded."""
-    heard = await documents.hear(tx, event.document_id, event.version)
-    if not heard.newest:
+    """Start the job that links; results about an older version or a document that is gone are superseded.
+
+    A result tells that its version is parsed, whether or not the event of that has come.
+    """
+    heard = await documents.hear(tx, event.document_id, event.version, parsed=True)
+    if not heard.current:
         await tx.report(f"graph.link.{event.module}", "superseded")
         return SUPERSEDED
     job = LinkDocument(
