@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from kgl_content.db import items
+from kgl_content.db import items, last_results
 from kgl_content.domain.items import DocumentGone, Draft, Item, ItemNotFound, after
 from kgl_content.domain.tags import item_tag
 from kgl_content.jobs.declared import DraftContent
@@ -44,6 +44,7 @@ class RecordGenerated:
     version: int
     module: str
     kind: str
+    sha256: str
     summary: Summary
 
 
@@ -81,6 +82,7 @@ async def request_draft(tx: Transaction, event: ContentGenerated) -> Verdict:
     if not await items.hear(tx, event.document_id, event.version):
         await tx.report(f"content.draft.{event.module}", "superseded")
         return SUPERSEDED
+    await last_results.note(tx, event.document_id, event.module, event.kind, event.version, event.sha256)
     job = DraftContent(
         document_id=event.document_id,
         version=event.version,
@@ -99,6 +101,9 @@ async def record_generated(tx: Transaction, command: RecordGenerated) -> None:
     A version that somebody has submitted or approved is not touched: it is about what they have read.
     """
     if not await items.hear(tx, command.document_id, command.version):
+        return
+    scope = (command.document_id, command.module, command.kind, command.version)
+    if not await last_results.is_last(tx, *scope, command.sha256):
         return
     summary = command.summary
     draft = Draft(
@@ -124,6 +129,7 @@ def _differs(item: Item, draft: Draft) -> bool:
 async def unlink_document(tx: Transaction, event: DocumentDeleted) -> Verdict:
     """Drafts about a deleted document go; what was published loses its link."""
     await items.hear(tx, event.document_id, event.version, deleted=True)
+    await last_results.forget(tx, event.document_id)
     await items.unlink(tx, event.document_id)
     await tx.report("content.unlink", "done")
     return DONE

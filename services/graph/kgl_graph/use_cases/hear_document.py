@@ -4,7 +4,7 @@ from uuid import UUID
 
 from kgl_contracts.ai import Capability, ExtractionRequested
 from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
-from kgl_graph.db import documents, graph, requests
+from kgl_graph.db import documents, graph, last_results, requests
 from kgl_graph.db.search_index import PRESENT
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
 from kgl_servicekit.database.transaction import Transaction
@@ -51,6 +51,7 @@ async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
     await documents.hear(tx, event.document_id, event.version, deleted=True)
     await end_older(tx, event.document_id, EVERY_VERSION)
     await PRESENT.remove(tx, event.document_id)
+    await last_results.forget(tx, event.document_id)
     entities, relations = await graph.retract(tx, event.document_id, None)
     await graph.remove_unfounded(tx, entities, relations)
     forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)
