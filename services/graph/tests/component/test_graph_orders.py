@@ -130,6 +130,7 @@ async def test_every_order_with_a_deletion_ends_in_a_tombstone_and_nothing_else(
     is_a_tombstone(await check_all(graph, interleavings((*PARSED_AT_ONCE, "d"), RESULTS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parsed", [PARSED_LATER, PARSED_IN_REVERSE], ids=["later", "in reverse"])
 async def test_versions_that_are_parsed_late_or_in_reverse_end_in_the_same_state(
     graph: GraphKit, parsed: tuple[str, ...]
