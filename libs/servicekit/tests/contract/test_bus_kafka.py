@@ -118,13 +118,24 @@ async def test_a_record_that_is_refused_for_good_is_named_by_what_was_acknowledg
 ) -> None:
     producer = bus.producer()
     await producer.start()
-    cluster.fail_next(PRODUCE, MESSAGE_TOO_LARGE, 0, 0, TOPIC_AUTHORIZATION_FAILED)
-    with pytest.raises(SendFailed, match="TopicAuthorizationFailed") as failed:
+    cluster.fail_next(PRODUCE, MESSAGE_TOO_LARGE, 0, 0, MESSAGE_TOO_LARGE)
+    with pytest.raises(SendFailed, match="MessageSizeTooLarge") as failed:
         await producer.send([record(str(n)) for n in range(5)])
     assert not failed.value.retryable
     assert [ack.offset for ack in failed.value.acked] == [0, 1]
     await producer.stop()
     assert [r.value for r in await all_of(bus, 2)] == [b"0", b"1"]
+
+
+async def test_a_permission_that_is_missing_is_no_fault_of_the_record(bus: MockKafkaBus, cluster: MockCluster) -> None:
+    producer = bus.producer()
+    await producer.start()
+    cluster.fail_next(PRODUCE, TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(SendFailed, match="TopicAuthorizationFailed") as failed:
+        await producer.send([record("1"), record("2")])
+    assert failed.value.retryable
+    assert failed.value.acked == ()
+    await producer.stop()
 
 
 async def test_a_batch_that_is_too_large_together_goes_out_one_by_one(bus: MockKafkaBus, cluster: MockCluster) -> None:
