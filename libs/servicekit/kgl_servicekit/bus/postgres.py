@@ -24,6 +24,8 @@ from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.errors import Unavailable
 
 _RETENTION = 7 * 86400.0
+# a key with a NUL or too long for its index, as against what an operator or time can mend
+_REFUSED_FOR_GOOD = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
 
 async def migrate_bus(owner_url: str, service_role: str) -> None:
@@ -178,7 +180,7 @@ class PostgresBus:
 
 
 class PostgresProducer:
-    """Sends a batch in one transaction: all of it, or nothing."""
+    """Sends a batch in one transaction, all of it or nothing; in parts, where one record is refused."""
 
     def __init__(self, bus: PostgresBus) -> None:
         self._bus = bus
@@ -191,20 +193,36 @@ class PostgresProducer:
         if not records:
             return []
         try:
-            partitions = [
-                zlib.crc32(record.key.encode()) % await self._bus.partitions(record.topic) for record in records
-            ]
-            async with self._bus.connection() as connection:
-                rows = await connection.fetch(
-                    sql.SEND,
-                    [record.topic for record in records],
-                    partitions,
-                    [record.key for record in records],
-                    [orjson.dumps(record.headers) for record in records],
-                    [record.value for record in records],
-                )
-        except Unavailable as out:
+            return await self._send(records)
+        except _REFUSED_FOR_GOOD as refused:
+            if len(records) == 1:
+                raise SendFailed(f"Postgres refuses this: {refused!r}", retryable=False) from refused
+        except (Unavailable, asyncpg.PostgresError) as out:
             raise SendFailed(str(out)) from out
+        return await self._send_in_halves(records)
+
+    async def _send_in_halves(self, records: Sequence[Record]) -> list[Ack]:
+        """Find the record for which the batch was refused, and send what is before it."""
+        middle = len(records) // 2
+        acks = await self.send(records[:middle])
+        try:
+            return acks + await self.send(records[middle:])
+        except SendFailed as failed:
+            raise SendFailed(str(failed), [*acks, *failed.acked], retryable=failed.retryable) from failed
+
+    async def _send(self, records: Sequence[Record]) -> list[Ack]:
+        partitions = [zlib.crc32(record.key.encode()) % await self._bus.partitions(record.topic) for record in records]
+        async with self._bus.connection() as connection:
+            rows = await connection.fetch(
+                sql.SEND,
+                [record.topic for record in records],
+                partitions,
+                [record.key for record in records],
+                [orjson.dumps(record.headers) for record in records],
+                [record.value for record in records],
+            )
+        if len(rows) < len(records):
+            raise SendFailed("A topic of these is not there any more.")
         for topic in {record.topic for record in records}:
             self._bus.signals.notify(sql.channel(topic))
         return _in_order(records, partitions, rows)

@@ -12,7 +12,7 @@ import pytest
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.memory import MemoryBus
-from kgl_servicekit.bus.port import Ack, Bus, Consumer, PositionLost, Record, StoredRecord, TopicMissing
+from kgl_servicekit.bus.port import Ack, Bus, Consumer, PositionLost, Record, SendFailed, StoredRecord, TopicMissing
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.testing.kafka import MockCluster, MockKafkaBus
@@ -467,6 +467,46 @@ def raises(consumer: Consumer, problem: type[Unavailable]) -> Callable[[], Await
         return False
 
     return raised
+
+
+@pytest.mark.parametrize("key", ["nul \0", " ".join(map(str, range(50_000)))], ids=["nul", "long"])
+async def test_a_record_that_postgres_refuses_is_named_by_what_was_acknowledged_before_it(
+    postgres_bus: PostgresBus, key: str
+) -> None:
+    good = [record(f"key {n}", str(n)) for n in range(5)]
+    with pytest.raises(SendFailed, match="refuses") as failed:
+        await postgres_bus.producer().send([*good, record(key, "bad"), record("key 0", "behind")])
+    assert not failed.value.retryable
+    assert len(failed.value.acked) == 5
+    consumer = postgres_bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    found = {(r.partition, r.offset): r.value for r in await drain(consumer, 5)}
+    assert [found.pop((ack.partition, ack.offset)) for ack in failed.value.acked] == [r.value for r in good]
+    assert not found
+    await consumer.stop()
+
+
+async def test_what_an_operator_can_mend_is_no_fault_of_the_record(postgres_bus: PostgresBus, roles: Roles) -> None:
+    owner = await asyncpg.connect(roles.owner)
+    role = roles.service.partition("//")[2].partition("@")[0]
+    await owner.execute(f'revoke insert on log_record from "{role}"')
+    with pytest.raises(SendFailed, match="permission denied") as failed:
+        await postgres_bus.producer().send([record("k", "1")])
+    assert failed.value.retryable
+    await owner.execute(f'grant insert on log_record to "{role}"')
+    await owner.close()
+    assert [ack.offset for ack in await postgres_bus.producer().send([record("k", "1")])] == [0]
+
+
+async def test_a_send_to_a_topic_that_was_lost_fails_until_it_is_declared_again(
+    postgres_bus: PostgresBus, roles: Roles
+) -> None:
+    await lose(roles, TOPIC)
+    with pytest.raises(SendFailed, match="not there any more") as failed:
+        await postgres_bus.producer().send([record("k", "1")])
+    assert failed.value.retryable
+    await postgres_bus.declare([TOPIC])
+    assert [ack.offset for ack in await postgres_bus.producer().send([record("k", "1")])] == [0]
 
 
 async def test_another_number_of_partitions_is_refused(postgres_bus: PostgresBus) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -103,6 +105,52 @@ async def test_headers_that_are_no_text_and_values_that_are_missing_break_nothin
     assert (second.key, second.value, second.headers) == ("", b"v", {})
 
 
+class NoText(str):
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        return b"n\xff"
+
+
+async def send_as(cluster: MockCluster, compression: str | None, *names: str) -> None:
+    """One batch of records, each with a header of that name; aiokafka's builder in C makes only names that are text."""
+    foreign = AIOKafkaProducer(bootstrap_servers=cluster.bootstrap)
+    await foreign.start()
+    batch = foreign.create_batch()
+    batch._builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=_DefaultRecordBatchBuilderPy.CODEC_GZIP if compression else 0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=0,
+        batch_size=10_000,
+    )
+    for name in names:
+        batch.append(timestamp=None, key=b"k", value=name.encode(), headers=[(name, b"1"), ("ce_id", b"7")])
+    await (await foreign.send_batch(batch, TOPIC.name, partition=0))
+    await foreign.stop()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_a_header_whose_name_is_no_text_costs_one_new_beginning_and_no_record(
+    bus: MockKafkaBus, cluster: MockCluster, compression: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # is put back after the test
+    await send_as(cluster, compression, "before ☂", NoText("odd"), "behind")
+    await send_as(cluster, None, "after")
+    consumer = bus.consumer(TOPIC.name, "all", from_zero)
+    await consumer.start()
+    with pytest.raises(Unavailable, match="no text"):
+        await read(consumer, 1)
+    await consumer.stop()
+    found = await all_of(bus, 4)
+    assert [list(r.headers) for r in found] == [[name, "ce_id"] for name in ("before ☂", "n\ufffd", "behind", "after")]
+    assert [r.headers["ce_id"] for r in found] == ["7"] * 4
+    assert [(r.key, r.offset) for r in found] == [("k", offset) for offset in range(4)]
+    assert [r.value for r in found][2:] == [b"behind", b"after"]
+
+
 async def test_more_than_a_batch_of_one_partition_arrives_in_order(bus: MockKafkaBus) -> None:
     values = [f"{n} {'x' * 65_000}" for n in range(30)]
     producer = bus.producer()
@@ -118,13 +166,24 @@ async def test_a_record_that_is_refused_for_good_is_named_by_what_was_acknowledg
 ) -> None:
     producer = bus.producer()
     await producer.start()
-    cluster.fail_next(PRODUCE, MESSAGE_TOO_LARGE, 0, 0, TOPIC_AUTHORIZATION_FAILED)
-    with pytest.raises(SendFailed, match="TopicAuthorizationFailed") as failed:
+    cluster.fail_next(PRODUCE, MESSAGE_TOO_LARGE, 0, 0, MESSAGE_TOO_LARGE)
+    with pytest.raises(SendFailed, match="MessageSizeTooLarge") as failed:
         await producer.send([record(str(n)) for n in range(5)])
     assert not failed.value.retryable
     assert [ack.offset for ack in failed.value.acked] == [0, 1]
     await producer.stop()
     assert [r.value for r in await all_of(bus, 2)] == [b"0", b"1"]
+
+
+async def test_a_permission_that_is_missing_is_no_fault_of_the_record(bus: MockKafkaBus, cluster: MockCluster) -> None:
+    producer = bus.producer()
+    await producer.start()
+    cluster.fail_next(PRODUCE, TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(SendFailed, match="TopicAuthorizationFailed") as failed:
+        await producer.send([record("1"), record("2")])
+    assert failed.value.retryable
+    assert failed.value.acked == ()
+    await producer.stop()
 
 
 async def test_a_batch_that_is_too_large_together_goes_out_one_by_one(bus: MockKafkaBus, cluster: MockCluster) -> None:
