@@ -66,6 +66,7 @@ class Envelope(NamedTuple):
         """
         get = headers.get
         try:
+            id = parse_uuid(headers["ce_id"])
             workspace, operation, causation = get("ce_workspaceid"), get("ce_operationid"), get("ce_causationid")
             sequence, epoch = get("ce_sequence"), int(get("ce_sourceepoch", "1"))
             number = None if sequence is None else int(sequence)
@@ -78,7 +79,7 @@ class Envelope(NamedTuple):
             if "\x00" in kind or "\x00" in source or (actor and "\x00" in actor) or (trace and "\x00" in trace):
                 raise ValueError("an attribute holds U+0000")
             return cls(
-                parse_uuid(headers["ce_id"]),
+                id,
                 kind,
                 source,
                 time,
