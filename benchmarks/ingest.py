@@ -54,14 +54,14 @@ _DOCUMENT = """insert into document (workspace_id, id, state, version, created_b
 _VERSION = """insert into document_version (workspace_id, document_id, version, state, media_type, size, sha256,
                                             object_key, chunk_count, text_length, operation_id, created_at)
               values ($1, $2, 1, 'parsed', $3, $4, '', '', $5, $6, $2, $7)"""
-_INDEXED = "insert into document (workspace_id, document_id, version, indexed_version) values ($1, $2, 1, 1)"
+_INDEXED = "insert into indexed_document (workspace_id, document_id, version) values ($1, $2, 1)"
 _CHUNKS = """insert into chunk (workspace_id, id, document_id, version, ordinal, start, "end", title, text)
              select $1, id, $2, 1, ordinal, start, stop, title, text
              from unnest($3::uuid[], $4::int[], $5::int[], $6::int[], $7::text[], $8::text[])
                as i(id, ordinal, start, stop, title, text)"""
 _VECTORS = """insert into chunk_vector (workspace_id, chunk_id, document_id, version, embedding)
               select $1, id, $2, 1, embedding::vector from unnest($3::uuid[], $4::text[]) as i(id, embedding)"""
-_SEARCHABLE = "select count(*) from document where workspace_id = $1 and indexed_version = 1"
+_SEARCHABLE = "select count(*) from indexed_document where workspace_id = $1 and version = 1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ _KIT = "libs/servicekit/kgl_servicekit"
 _TESTS = "libs/servicekit/tests"
 _PATH = f"{_TESTS}/component/test_event_path.py"
 _GUARDS = f"{_TESTS}/component/test_event_guards.py"
+_GAPS = f"{_TESTS}/component/test_event_gaps.py"
+_MEMORY = f"{_TESTS}/component/test_relay_memory.py"
 _TRANSACTION = f"{_TESTS}/component/test_transaction.py"
 
 
@@ -86,7 +88,7 @@ MUTANTS = (
     Mutant(
         "attempts counted only after they were made",
         f"{_KIT}/events/redrive.py",
-        'if head["attempts"] >= self._subscription.attempts:',
+        'if head["attempts"] >= subscription.attempts:',
         "if False:",
         (f"{_GUARDS}::test_a_held_event_that_ends_its_workers_is_dead_when_its_attempts_are_spent",),
     ),
@@ -128,8 +130,8 @@ MUTANTS = (
     Mutant(
         "Unavailable counted as an attempt of a held event",
         f"{_KIT}/events/redrive.py",
-        "                await self._database.run((), undo_attempt, head.head)\n",
-        "                pass\n",
+        "            await self._database.run((), undo_attempt, event_id)\n",
+        "            pass\n",
         (f"{_GUARDS}::test_an_outage_while_a_held_event_is_tried_gives_the_attempt_back",),
     ),
     Mutant(
@@ -152,6 +154,41 @@ MUTANTS = (
         '            return "next"\n        return "gap"',
         '            return "next"\n        return "next"',
         (f"{_PATH}::test_a_gap_waits_for_the_missing_event_and_closes_in_order",),
+    ),
+    Mutant(
+        "an event behind a gap handled twice",
+        f"{_KIT}/events/redrive.py",
+        'if known is not None and at <= (known["epoch"], known["last"]):',
+        "if False:",
+        (f"{_GAPS}::test_events_behind_a_gap_have_one_effect_however_often_they_come",),
+    ),
+    Mutant(
+        "attempts behind a gap not counted",
+        f"{_KIT}/events/redrive.py",
+        "set reason = 'behind' where id = $1",
+        "set reason = 'gap', attempts = 0 where id = $1",
+        (f"{_GAPS}::test_an_event_behind_a_gap_that_never_works_is_dead_after_its_attempts",),
+    ),
+    Mutant(
+        "held events of two lives of a topic taken for one",
+        f"{_KIT}/events/holds.py",
+        "        record.topic,\n        incarnation,\n",
+        '        record.topic,\n        "",\n',
+        (f"{_GAPS}::test_a_refused_event_of_a_new_life_of_the_topic_is_held_beside_that_of_the_old_one",),
+    ),
+    Mutant(
+        "position beyond the log believed",
+        f"{_KIT}/events/positions.py",
+        'case when p.next between l.begin and l."end" then p.next else l.begin end as next',
+        "p.next as next",
+        (f"{_GAPS}::test_a_log_that_was_restored_to_less_is_read_again_and_nothing_is_skipped",),
+    ),
+    Mutant(
+        "tick although an event of identity is refused",
+        f"{_KIT}/events/relay.py",
+        "where not exists (select from relay_refused where topic = any($1::text[]))",
+        "where $1::text[] is not null",
+        (f"{_MEMORY}::test_no_tick_says_that_all_was_sent_while_an_event_of_identity_is_refused",),
     ),
     Mutant(
         "too old executed",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from inspect import iscoroutinefunction as is_coroutine
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -134,3 +135,16 @@ async def test_no_read_tells_one_without_the_permission_by_304_that_something_is
     for route, answer in await answers(services, Authorization=nobody, **{"Kgl-Workspace": str(workspace)}):
         if isinstance(route.rules.permission, str):
             assert answer.status_code == 403, f"{route.path}: {answer.text}"
+
+
+def calls(dependant: Any) -> Iterator[Callable[..., Any]]:
+    """The functions that are called before a route, and those that they ask for."""
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from calls(dependency)
+
+
+def test_nothing_that_a_route_depends_on_goes_through_a_thread(services: list[FastAPI]) -> None:
+    routes = [route for app in services for route in app.router.routes if isinstance(route, ApiRoute)]
+    threaded = {call.__qualname__ for route in routes for call in calls(route.dependant) if not is_coroutine(call)}
+    assert threaded == set()

@@ -157,7 +157,7 @@ async def look_into_the_databases(system: DevSystem) -> None:
 
 async def none(connection: asyncpg.Connection, sql: str) -> bool:
     """What no receipt waits for (deliveries) may still be on its way; what is double never goes away."""
-    return await connection.fetchval(sql) == 0
+    return bool(await connection.fetchval(sql) == 0)
 
 
 COMMON = {

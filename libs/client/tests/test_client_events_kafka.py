@@ -24,11 +24,11 @@ from pydantic import Field
 from kgl_client.events import CannotDo, Event, EventModule, KafkaEvents, Retry
 from kgl_client.events.kafka import KafkaOptions, Place
 from kgl_client.events.results import result_id
-from kgl_client.testing import MockKafka, header, mock_kafka
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData, with_example
 from kgl_contracts.ingest import DocumentParsed
 from kgl_contracts.topics import DOCUMENTS, Topic, dead_letter_topic, module_topic
+from kgl_servicekit.testing.kafka_records import MockKafka, header, mock_kafka
 
 PLACES: tuple[Place, ...] = ("received", "handled", "sent", "acknowledged", "committed")
 OPTIONS = KafkaOptions(session_timeout=2, graceful_stop=5, retry=Retry(attempts=3, first_pause=0))

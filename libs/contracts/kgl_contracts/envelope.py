@@ -10,6 +10,8 @@ from uuid import UUID
 
 HEADER_LIMIT = 8 * 1024
 EVENT_LIMIT = 64 * 1024
+_LARGEST = 2**63 - 1
+_YEARS = range(1970, 9000)
 
 
 class EnvelopeError(ValueError):
@@ -64,20 +66,30 @@ class Envelope(NamedTuple):
         """
         get = headers.get
         try:
+            id = parse_uuid(headers["ce_id"])
             workspace, operation, causation = get("ce_workspaceid"), get("ce_operationid"), get("ce_causationid")
-            sequence = get("ce_sequence")
+            sequence, epoch = get("ce_sequence"), int(get("ce_sourceepoch", "1"))
+            number = None if sequence is None else int(sequence)
+            time = datetime.fromisoformat(headers["ce_time"])
+            kind, source, actor, trace = headers["ce_type"], headers["ce_source"], get("ce_actorid"), get("traceparent")
+            if time.tzinfo is None or time.year not in _YEARS:
+                raise ValueError("ce_time has no time zone, or lies in another age")
+            if not 0 < epoch <= _LARGEST or (number is not None and not 0 < number <= _LARGEST):
+                raise ValueError("ce_sequence and ce_sourceepoch count from 1 and fit into 64 bits")
+            if "\x00" in kind or "\x00" in source or (actor and "\x00" in actor) or (trace and "\x00" in trace):
+                raise ValueError("an attribute holds U+0000")
             return cls(
-                parse_uuid(headers["ce_id"]),
-                headers["ce_type"],
-                headers["ce_source"],
-                datetime.fromisoformat(headers["ce_time"]),
+                id,
+                kind,
+                source,
+                time,
                 parse_uuid(workspace) if workspace else None,
                 parse_uuid(operation) if operation else None,
                 parse_uuid(causation) if causation else None,
-                get("ce_actorid"),
-                None if sequence is None else int(sequence),
-                int(get("ce_sourceepoch", "1")),
-                get("traceparent"),
+                actor,
+                number,
+                epoch,
+                trace,
             )
         except KeyError as missing:
             raise EnvelopeError(f"the record has no {missing.args[0]} header") from missing

@@ -1,7 +1,7 @@
 """The Kafka transport: aiokafka sends and reads, librdkafka answers what there is to ask of the cluster."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from kgl_servicekit.bus.kafka_admin import KafkaAdmin
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
 from kgl_servicekit.bus.kafka_group import KafkaConsumer
 from kgl_servicekit.bus.kafka_producer import KafkaProducer
-from kgl_servicekit.bus.port import OnAssigned
+from kgl_servicekit.bus.port import OnAssigned, TopicMissing
 
 _NO_TOPIC_IDS = "no-topic-ids"
 _CLOSE_LIMIT = 5.0
@@ -96,10 +96,23 @@ class KafkaBus:
         return KafkaConsumer(self, topic, group, on_assigned)
 
     async def incarnation(self, topic: str) -> str:
-        return await self._admin.topic_id(self.name_of(topic)) if self._topic_ids else _NO_TOPIC_IDS
+        if self._topic_ids:
+            return await self._admin.topic_id(self.name_of(topic))
+        await self._admin.end_offsets(self.name_of(topic))
+        return _NO_TOPIC_IDS
+
+    async def begin_offsets(self, topic: str) -> dict[int, int]:
+        return await self._offsets(topic, self._admin.begin_offsets)
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
-        return await self._admin.end_offsets(self.name_of(topic))
+        return await self._offsets(topic, self._admin.end_offsets)
+
+    async def _offsets(self, topic: str, ask: Callable[[str], Awaitable[dict[int, int]]]) -> dict[int, int]:
+        try:
+            return await ask(self.name_of(topic))
+        except TopicMissing:
+            await self.incarnation(topic)  # a topic that this user may not see is not listed either: this tells which
+            raise
 
     async def forget_group(self, topic: str, group: str) -> None:
         """Kafka trims whatever groups have read, and forgets a group without members by itself."""

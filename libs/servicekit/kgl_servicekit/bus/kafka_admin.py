@@ -7,11 +7,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
+from kgl_servicekit.bus.port import TopicMissing
 from kgl_servicekit.errors import Unavailable
 
 T = TypeVar("T")
@@ -53,19 +54,31 @@ class KafkaAdmin:
 
         def describe(client: Any) -> str:
             answers = client.describe_topics(TopicCollection([topic]), request_timeout=self._limit)
-            return str(answers[topic].result(self._limit).topic_id)
+            try:
+                return str(answers[topic].result(self._limit).topic_id)
+            except KafkaException as refused:
+                if refused.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise TopicMissing(topic=topic, retry_after=1) from refused
+                raise
 
         return await self._ask(describe)
 
+    async def begin_offsets(self, topic: str) -> dict[int, int]:
+        """The first offset that each partition still holds."""
+        return await self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """The offset that the next record of each partition will have."""
-        partitions = (await self.partitions()).get(topic)
-        if partitions is None:
-            raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+        return await self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    async def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
         def list_offsets(client: Any) -> dict[int, int]:
-            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            asked = {TopicPartition(topic, number): latest for number in range(partitions)}
+            described = client.list_topics(timeout=self._limit).topics.get(topic)
+            if described is None:
+                raise TopicMissing(topic=topic, retry_after=1)
+            if described.error is not None:
+                raise KafkaException(described.error)
+            asked = {TopicPartition(topic, number): which for number in described.partitions}
             answers = client.list_offsets(asked, request_timeout=self._limit)
             return {place.partition: answer.result(self._limit).offset for place, answer in answers.items()}
 

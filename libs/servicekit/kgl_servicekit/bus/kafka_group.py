@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from loguru import logger
 
 from kgl_servicekit.bus.kafka_connection import outages
+from kgl_servicekit.bus.kafka_records import read_any_name
 from kgl_servicekit.bus.port import OnAssigned, PartitionBatch, PositionLost, StoredRecord
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.waiting import wait_until_set
@@ -154,6 +155,10 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         except OffsetOutOfRangeError as lost:
             ((place, offset),) = lost.args[0].items()
             raise PositionLost(topic=self._topic, partition=place.partition, offset=offset, retry_after=1) from lost
+        except UnicodeDecodeError as odd:
+            # what was read of other partitions is lost with it: the caller begins anew, with a parser that can
+            read_any_name()
+            raise Unavailable(f"A record of {self._topic} has a header whose name is no text.", retry_after=1) from odd
         return [
             PartitionBatch(self._topic, place.partition, [_stored(self._topic, record) for record in records])
             for place, records in read.items()

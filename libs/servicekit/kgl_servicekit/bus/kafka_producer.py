@@ -19,7 +19,6 @@ from aiokafka.errors import (
     PolicyViolationError,
     ProducerClosed,
     RecordListTooLargeError,
-    TopicAuthorizationFailedError,
     UnsupportedForMessageFormatError,
 )
 from aiokafka.partitioner import DefaultPartitioner
@@ -31,13 +30,13 @@ from kgl_servicekit.errors import Unavailable
 if TYPE_CHECKING:
     from kgl_servicekit.bus.kafka import KafkaBus
 
+# not what an operator can mend, as a missing permission
 _REFUSED_FOR_GOOD = (
     InvalidTimestampError,
     InvalidTopicError,
     MessageSizeTooLargeError,
     PolicyViolationError,
     RecordListTooLargeError,
-    TopicAuthorizationFailedError,
     UnsupportedForMessageFormatError,
 )
 _BATCH_BYTES = 900_000  # below 1 MiB, what a broker takes as one batch by default

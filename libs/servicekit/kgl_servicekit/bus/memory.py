@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from kgl_contracts.topics import Topic
-from kgl_servicekit.bus.port import Ack, OnAssigned, PartitionBatch, Record, SendFailed, StoredRecord
+from kgl_servicekit.bus.port import (
+    Ack,
+    OnAssigned,
+    PartitionBatch,
+    PositionLost,
+    Record,
+    SendFailed,
+    StoredRecord,
+    TopicMissing,
+)
 from kgl_servicekit.errors import Unavailable
 
 
 @dataclass(slots=True)
 class _Log:
     partitions: list[list[StoredRecord]]
+    trimmed: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     incarnation: str = field(default_factory=lambda: str(uuid4()))
 
 
@@ -48,6 +58,10 @@ class MemoryBus:
         """Lose everything, as a broker does whose disk is gone."""
         self._logs[topic] = _Log([[] for _ in self._logs[topic].partitions])
 
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Let nobody read the records before an offset any more, as a broker does after the retention."""
+        self._logs[topic].trimmed[partition] = before
+
     def producer(self) -> "MemoryProducer":
         return MemoryProducer(self)
 
@@ -55,12 +69,20 @@ class MemoryBus:
         return MemoryConsumer(self, topic, group, on_assigned)
 
     async def incarnation(self, topic: str) -> str:
-        self.check()
-        return self._logs[topic].incarnation
+        return self._declared(topic).incarnation
+
+    async def begin_offsets(self, topic: str) -> dict[int, int]:
+        log = self._declared(topic)
+        return {number: log.trimmed[number] for number in range(len(log.partitions))}
 
     async def end_offsets(self, topic: str) -> dict[int, int]:
+        return {number: len(log) for number, log in enumerate(self._declared(topic).partitions)}
+
+    def _declared(self, topic: str) -> _Log:
         self.check()
-        return {number: len(log) for number, log in enumerate(self._logs[topic].partitions)}
+        if topic not in self._logs:
+            raise TopicMissing(topic=topic, retry_after=1)
+        return self._logs[topic]
 
     async def forget_group(self, topic: str, group: str) -> None:
         self.check()
@@ -68,8 +90,14 @@ class MemoryBus:
             del self.committed[place]
 
     def log(self, topic: str, partition: int) -> list[StoredRecord]:
-        """All records of a partition."""
+        """All records of a partition, with those that were trimmed."""
         return self._logs[topic].partitions[partition]
+
+    def read(self, topic: str, partition: int, start: int, limit: int) -> list[StoredRecord]:
+        """At most `limit` records from an offset on; PositionLost if it was trimmed."""
+        if start < self._logs[topic].trimmed[partition]:
+            raise PositionLost(topic=topic, partition=partition, offset=start, retry_after=1)
+        return self.log(topic, partition)[start : start + limit]
 
     def append(self, record: Record) -> Ack:
         """Put a record at the end of its partition."""
@@ -172,8 +200,7 @@ class MemoryConsumer:
     def _take(self, left: int) -> list[PartitionBatch]:
         found = []
         for partition in sorted(self._next.keys() - self._paused):
-            start = self._next[partition]
-            records = self._bus.log(self._topic, partition)[start : start + left]
+            records = self._bus.read(self._topic, partition, self._next[partition], left)
             if records:
                 found.append(PartitionBatch(self._topic, partition, records))
                 self._next[partition] += len(records)

@@ -65,6 +65,12 @@ class PositionLost(Unavailable, code="position_lost"):
     offset: int
 
 
+class TopicMissing(Unavailable, code="topic_missing"):
+    """The bus answers, and has no such topic: it was not declared yet, or is lost with all that it held."""
+
+    topic: str
+
+
 OnAssigned = Callable[[frozenset[int]], Awaitable[Mapping[int, int]]]
 
 
@@ -117,10 +123,22 @@ class Bus(Protocol):
         ...
 
     async def incarnation(self, topic: str) -> str:
-        """The id of the topic's life: another one means that the bus has forgotten what it held."""
+        """The id of the topic's life: another one means that the bus has forgotten what it held.
+
+        Raises: TopicMissing, as the two below.
+        """
         ...
 
-    async def end_offsets(self, topic: str) -> dict[int, int]: ...
+    async def begin_offsets(self, topic: str) -> dict[int, int]:
+        """The first offset that can still be read of each partition; the end offset of one that holds nothing.
+
+        Compaction may move it too, beyond what nobody misses.
+        """
+        ...
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """The offset that the next record of each partition will have."""
+        ...
 
     async def forget_group(self, topic: str, group: str) -> None:
         """Nobody will read with this group again: what it had not read need not be kept for it."""

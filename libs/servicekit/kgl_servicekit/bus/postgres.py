@@ -17,13 +17,15 @@ from loguru import logger
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus import postgres_schema as sql
-from kgl_servicekit.bus.port import Ack, OnAssigned, Record, SendFailed
+from kgl_servicekit.bus.port import Ack, OnAssigned, Record, SendFailed, TopicMissing
 from kgl_servicekit.bus.postgres_group import PostgresConsumer
 from kgl_servicekit.database.connection import LOST, Connection
 from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.errors import Unavailable
 
 _RETENTION = 7 * 86400.0
+# a key with a NUL or too long for its index, as against what an operator or time can mend
+_REFUSED_FOR_GOOD = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
 
 async def migrate_bus(owner_url: str, service_role: str) -> None:
@@ -121,7 +123,7 @@ class PostgresBus:
             async with self.connection() as connection:
                 found = await connection.fetchval("select partitions from log_topic where topic = $1", topic)
             if found is None:
-                raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+                raise TopicMissing(topic=topic, retry_after=1)
             self._topics[topic] = found
         return self._topics[topic]
 
@@ -135,13 +137,21 @@ class PostgresBus:
         async with self.connection() as connection:
             found = await connection.fetchval("select incarnation from log_topic where topic = $1", topic)
         if found is None:
-            raise Unavailable(f"The topic {topic} is not declared yet.", retry_after=1)
+            raise TopicMissing(topic=topic, retry_after=1)
         return str(found)
 
+    async def begin_offsets(self, topic: str) -> dict[int, int]:
+        return {row["partition"]: row["first"] for row in await self._ends(topic)}
+
     async def end_offsets(self, topic: str) -> dict[int, int]:
+        return {row["partition"]: row["next"] for row in await self._ends(topic)}
+
+    async def _ends(self, topic: str) -> list[asyncpg.Record]:
         async with self.connection() as connection:
-            rows = await connection.fetch("select partition, next from log_partition where topic = $1", topic)
-        return {row["partition"]: row["next"] for row in rows}
+            rows: list[asyncpg.Record] = await connection.fetch(sql.ENDS, topic)
+        if not rows:
+            raise TopicMissing(topic=topic, retry_after=1)
+        return rows
 
     async def forget_group(self, topic: str, group: str) -> None:
         async with self.connection() as connection, connection.transaction():
@@ -170,7 +180,7 @@ class PostgresBus:
 
 
 class PostgresProducer:
-    """Sends a batch in one transaction: all of it, or nothing."""
+    """Sends a batch in one transaction, all of it or nothing; in parts, where one record is refused."""
 
     def __init__(self, bus: PostgresBus) -> None:
         self._bus = bus
@@ -183,20 +193,36 @@ class PostgresProducer:
         if not records:
             return []
         try:
-            partitions = [
-                zlib.crc32(record.key.encode()) % await self._bus.partitions(record.topic) for record in records
-            ]
-            async with self._bus.connection() as connection:
-                rows = await connection.fetch(
-                    sql.SEND,
-                    [record.topic for record in records],
-                    partitions,
-                    [record.key for record in records],
-                    [orjson.dumps(record.headers) for record in records],
-                    [record.value for record in records],
-                )
-        except Unavailable as out:
+            return await self._send(records)
+        except _REFUSED_FOR_GOOD as refused:
+            if len(records) == 1:
+                raise SendFailed(f"Postgres refuses this: {refused!r}", retryable=False) from refused
+        except (Unavailable, asyncpg.PostgresError) as out:
             raise SendFailed(str(out)) from out
+        return await self._send_in_halves(records)
+
+    async def _send_in_halves(self, records: Sequence[Record]) -> list[Ack]:
+        """Find the record for which the batch was refused, and send what is before it."""
+        middle = len(records) // 2
+        acks = await self.send(records[:middle])
+        try:
+            return acks + await self.send(records[middle:])
+        except SendFailed as failed:
+            raise SendFailed(str(failed), [*acks, *failed.acked], retryable=failed.retryable) from failed
+
+    async def _send(self, records: Sequence[Record]) -> list[Ack]:
+        partitions = [zlib.crc32(record.key.encode()) % await self._bus.partitions(record.topic) for record in records]
+        async with self._bus.connection() as connection:
+            rows = await connection.fetch(
+                sql.SEND,
+                [record.topic for record in records],
+                partitions,
+                [record.key for record in records],
+                [orjson.dumps(record.headers) for record in records],
+                [record.value for record in records],
+            )
+        if len(rows) < len(records):
+            raise SendFailed("A topic of these is not there any more.")
         for topic in {record.topic for record in records}:
             self._bus.signals.notify(sql.channel(topic))
         return _in_order(records, partitions, rows)

@@ -3,11 +3,12 @@
 import contextlib
 import time
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import orjson
 
 from kgl_servicekit.bus import postgres_schema as sql
-from kgl_servicekit.bus.port import OnAssigned, PartitionBatch, StoredRecord
+from kgl_servicekit.bus.port import OnAssigned, PartitionBatch, PositionLost, StoredRecord, TopicMissing
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.waiting import wait_until_set
 
@@ -31,20 +32,25 @@ class PostgresConsumer:
         self._renew_at = 0.0
         self._lost_at = 0.0
         self._members: list[str] = []
+        self._incarnation: UUID | None = None
         self._look_at = 0.0
         self._open = False
         self._woken = bus.signals.subscribe(sql.channel(topic))
 
     async def start(self) -> None:
         self._open = True
-        async with self._bus.connection() as connection:
-            await connection.execute(
-                """insert into log_group (topic, grp, partition)
-                   select topic, $2, partition from log_partition where topic = $1 on conflict do nothing""",
-                self._topic,
-                self._group,
-            )
-        await self._renew()
+        try:
+            async with self._bus.connection() as connection:
+                await connection.execute(
+                    """insert into log_group (topic, grp, partition)
+                       select topic, $2, partition from log_partition where topic = $1 on conflict do nothing""",
+                    self._topic,
+                    self._group,
+                )
+            await self._renew()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         self._open = False
@@ -158,7 +164,9 @@ class PostgresConsumer:
 
     async def _divide(self) -> None:
         async with self._bus.connection() as connection, connection.transaction():
-            await connection.execute("select 1 from log_topic where topic = $1 for update", self._topic)
+            self._check_topic(
+                await connection.fetchval("select incarnation from log_topic where topic = $1 for update", self._topic)
+            )
             await connection.execute(sql.JOIN, self._topic, self._group, self._member, self._bus.lease)
             await connection.execute(
                 "delete from log_member where topic = $1 and grp = $2 and expires_at < clock_timestamp()",
@@ -167,15 +175,14 @@ class PostgresConsumer:
             )
             await connection.execute(sql.SHARE, self._topic, self._group, self._member)
             rows = await connection.fetch(
-                "select partition from log_group where topic = $1 and grp = $2 and owner = $3",
-                self._topic,
-                self._group,
-                self._member,
+                "select partition, owner from log_group where topic = $1 and grp = $2", self._topic, self._group
             )
+            if not rows:
+                raise Unavailable(f"The group {self._group} was forgotten; join it anew.", retry_after=1)
             members = await connection.fetch(
                 "select member from log_member where topic = $1 and grp = $2", self._topic, self._group
             )
-        owned = {row["partition"] for row in rows}
+        owned = {row["partition"] for row in rows if row["owner"] == self._member}
         for lost in self._next.keys() - owned:
             del self._next[lost]
         gained = frozenset(owned - self._next.keys())
@@ -183,3 +190,11 @@ class PostgresConsumer:
             self._next.update(await self._on_assigned(gained))
             self._woken.set()
         self._members = sorted(row["member"] for row in members)
+
+    def _check_topic(self, incarnation: UUID | None) -> None:
+        """Positions are good for one life of the topic: who holds some of an earlier one begins anew."""
+        if incarnation is None:
+            raise TopicMissing(topic=self._topic, retry_after=1)
+        if self._incarnation not in (None, incarnation):
+            raise PositionLost(f"The topic {self._topic} was made anew.", topic=self._topic, retry_after=1)
+        self._incarnation = incarnation

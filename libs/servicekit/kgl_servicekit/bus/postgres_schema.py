@@ -91,6 +91,12 @@ cross join lateral (
 ) r
 """
 
+ENDS = """
+select p.partition, p.next, coalesce(
+    (select min(r."offset") from log_record r where r.topic = p.topic and r.partition = p.partition), p.next) as first
+from log_partition p where p.topic = $1
+"""
+
 JOIN = """
 insert into log_member (topic, grp, member, expires_at)
 values ($1, $2, $3, clock_timestamp() + $4 * interval '1 second')

@@ -91,6 +91,9 @@ alter table consumer_position
     add column if not exists started_at bigint,
     add column if not exists in_flight bigint,
     add column if not exists deaths integer not null default 0;
+alter table held_event add column if not exists incarnation text not null default '';
+drop index if exists uq_held_event_record;
+create unique index uq_held_event_record on held_event (subscription, topic, incarnation, partition, "offset");
 create table if not exists relay_position (
     topic text not null,
     partition integer not null,

@@ -193,6 +193,7 @@ def _inbox(metadata: MetaData) -> None:
         _must("key"),
         _must("partition", Integer),
         _must("offset", BigInteger),
+        _must("incarnation", default="''"),
         _may("sequence", BigInteger),
         _may("epoch", BigInteger),
         _may("event_id", Uuid),
@@ -210,7 +211,7 @@ def _inbox(metadata: MetaData) -> None:
         _time("first_at", now=True),
         _time("last_at", now=True),
         Index("ix_held_event_queue", "subscription", "topic", "key", "epoch", "sequence", "id"),
-        Index("uq_held_event_record", "subscription", "topic", "partition", "offset", unique=True),
+        Index("uq_held_event_record", "subscription", "topic", "incarnation", "partition", "offset", unique=True),
         Index("ix_held_event_due", "next_at", postgresql_where=text("state <> 'dead'")),
     )
     Table(

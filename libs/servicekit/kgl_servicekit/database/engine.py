@@ -180,7 +180,11 @@ class Database:
             self._dsn,
             timeout=PATIENCE,
             command_timeout=60,
-            server_settings={"application_name": f"kgl-{self._service}", "jit": "off"},
+            server_settings={
+                "application_name": f"kgl-{self._service}",
+                "jit": "off",
+                "idle_in_transaction_session_timeout": "5s",
+            },
         )
         await _prepare(connection)
         return connection

@@ -66,55 +66,87 @@ class SubscriptionRunner:
             try:
                 await self._consume()
             except Unavailable as out:
-                delay = await self._pause(out, delay)
+                self._note_pause(out)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _PAUSE_LIMIT)
 
     async def _consume(self) -> None:
         """As a member of the group, until the bus cannot be reached."""
-        incarnation = await self._bus.incarnation(self._subscription.topic.name)
-        self._place = replace(self._place, incarnation=incarnation)
-        consumer = self._bus.consumer(self._subscription.topic.name, self._subscription.name, self._assign)
-        await consumer.start()
-        self._paused.set(0)
-        delay = 0.1
+        topic = self._subscription.topic
+        await self._bus.declare([topic])
+        self._place = replace(self._place, incarnation=await self._bus.incarnation(topic.name))
+        consumer = self._bus.consumer(topic.name, self._subscription.name, self._assign)
         try:
-            while True:
-                polled = await consumer.poll(self._subscription.batch, 1.0)
-                failpoint("consumer.polled")
-                try:
-                    await self._settle_all(consumer, polled)
-                    delay = 0.1
-                    self._paused.set(0)
-                    self._broken.set(0)
-                    await self._mirror(consumer)
-                except Unavailable as out:
-                    await self._seek_back(consumer, polled)
-                    delay = await self._pause(out, delay)
-                except TooManyRefused as refused:
-                    await self._seek_back(consumer, polled)
-                    self._broken.set(1)
-                    logger.bind(subscription=self._subscription.name, error=str(refused)).error("consumer.breaker_open")
-                    await asyncio.sleep(self._breaker_pause)
-        finally:
+            await consumer.start()
+            await self._follow(consumer)
+        except (Unavailable, asyncio.CancelledError):
             with contextlib.suppress(Unavailable):
                 await self._mirror(consumer, now=True)
                 await self._database.run((), positions.stop_cleanly, self._at(consumer.assignment()))
+            raise
+        finally:
             await consumer.stop()
 
-    async def _pause(self, out: Unavailable, delay: float) -> float:
+    async def _follow(self, consumer: Consumer) -> None:
+        """Poll and settle for ever."""
+        self._paused.set(0)
+        delay = 0.1
+        while True:
+            polled = await consumer.poll(self._subscription.batch, 1.0)
+            failpoint("consumer.polled")
+            try:
+                await self._settle_all(consumer, polled)
+                delay = 0.1
+                self._paused.set(0)
+                self._broken.set(0)
+                await self._mirror(consumer)
+            except Unavailable as out:
+                await self._seek_back(consumer, polled)
+                self._note_pause(out)
+                await self._stand_still(consumer, delay)
+                delay = min(delay * 2, _PAUSE_LIMIT)
+            except TooManyRefused as refused:
+                await self._seek_back(consumer, polled)
+                self._broken.set(1)
+                logger.bind(subscription=self._subscription.name, error=str(refused)).error("consumer.breaker_open")
+                await self._stand_still(consumer, self._breaker_pause)
+
+    async def _stand_still(self, consumer: Consumer, seconds: float) -> None:
+        """Read nothing for a while, and stay a member of the group."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            for partition in consumer.assignment():
+                consumer.pause(partition)
+            new = await consumer.poll(1, min(left, 1.0))
+            await self._seek_back(consumer, new)  # of a partition that came just now
+        for partition in consumer.assignment():
+            consumer.resume(partition)
+
+    def _note_pause(self, out: Unavailable) -> None:
         logger.bind(subscription=self._subscription.name, error=str(out)).warning("consumer.paused")
         self._paused.set(1)
-        await asyncio.sleep(delay)
-        return min(delay * 2, _PAUSE_LIMIT)
 
     def _at(self, partitions: frozenset[int]) -> Place:
         return replace(self._place, partitions=sorted(partitions))
 
     async def _assign(self, partitions: frozenset[int]) -> Mapping[int, int]:
-        """New partitions: where each goes on; with care where earlier workers did not get through."""
-        assigned = await self._database.run((), positions.assign, self._at(partitions))
-        ends = await self._bus.end_offsets(self._place.topic) if any(p.suspicious for p in assigned.values()) else {}
+        """New partitions: where each goes on; with care where earlier workers did not get through.
+
+        A log that no longer has the stored position (trimmed before it, or restored to less) is read from its
+        beginning: what was settled before falls out as a duplicate.
+        """
+        topic = self._place.topic
+        if await self._bus.incarnation(topic) != self._place.incarnation:
+            raise Unavailable(f"The topic {topic} has begun a new life.", retry_after=1)
+        begins, ends = await self._bus.begin_offsets(topic), await self._bus.end_offsets(topic)
+        assigned = await self._database.run((), positions.assign, (self._at(partitions), begins, ends))
         for partition, place in assigned.items():
-            self._next[partition] = self._mirrored[partition] = place.next
+            self._next[partition] = place.next
+            self._mirrored[partition] = 0
+            if place.lost is not None:
+                logger.bind(subscription=self._subscription.name, partition=partition, position=place.lost).error(
+                    "consumer.position_lost"
+                )
             if place.suspicious:  # what came after those starts cannot have killed them
                 self._alone_until[partition] = min(place.next + self._subscription.batch, ends.get(partition, 0))
         return {partition: place.next for partition, place in assigned.items()}

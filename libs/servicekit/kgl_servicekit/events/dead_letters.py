@@ -17,8 +17,9 @@ from kgl_servicekit.events.holds import lock_head, release, stored_record
 from kgl_servicekit.events.subscription import Subscription
 
 _GIVE_UP_GAP = """
-insert into key_position (subscription, topic, key, source, epoch, last) values ($1, $2, $3, $4, $5, $6)
+insert into key_position as k (subscription, topic, key, source, epoch, last) values ($1, $2, $3, $4, $5, $6)
 on conflict (subscription, topic, key, source) do update set epoch = excluded.epoch, last = excluded.last
+where (k.epoch, k.last) < (excluded.epoch, excluded.last)
 """
 
 _CORRECT = """
@@ -49,23 +50,21 @@ async def redrive(tx: Transaction, letter: DeadLetter) -> None:
     Raises DeadLetterMissing, NotYetDead.
     """
     head = await _take(tx, letter)
-    if head["reason"] == "gap":
-        name, topic = letter.subscription.name, letter.subscription.topic.name
-        place = (name, topic, head["key"], head["headers"]["ce_source"], head["epoch"])
-        await tx.execute(_GIVE_UP_GAP, *place, head["sequence"] - 1)
+    await _give_up_gap(tx, head, head["sequence"] - 1 if head["sequence"] else 0)
     await tx.execute("update held_event set state = 'retrying', attempts = 0, next_at = now() where id = $1", letter.id)
     tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.redrive")
 
 
 async def discard(tx: Transaction, command: tuple[DeadLetter, str]) -> None:
-    """Settle it without an effect, for a reason that is recorded. Raises DeadLetterMissing, NotYetDead."""
+    """Settle it without an effect, for a reason that is recorded; of a gap, with the missing events.
+
+    Raises DeadLetterMissing, NotYetDead.
+    """
     letter, reason = command
     head = await _take(tx, letter)
-    if head["reason"] == "gap":
-        raise NotYetDead("The event is whole, earlier ones are missing: redrive it to go on without them.")
-    await release(tx, letter.id)
-    await lock_head(tx, letter.subscription, head["key"])  # an empty queue frees the key
+    await _give_up_gap(tx, head, head["sequence"])
+    await release(tx, letter.subscription, head)
     tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.discard", reason)
 
@@ -97,6 +96,13 @@ async def _take(tx: Transaction, letter: DeadLetter) -> asyncpg.Record:
     if head["id"] != letter.id or head["state"] != "dead":
         raise NotYetDead
     return head
+
+
+async def _give_up_gap(tx: Transaction, head: asyncpg.Record, last: int) -> None:
+    """Of an event before which others are missing: these are given up, and `last` is the last settled one."""
+    if head["reason"] == "gap":
+        place = (head["subscription"], head["topic"], head["key"], head["headers"]["ce_source"], head["epoch"])
+        await tx.execute(_GIVE_UP_GAP, *place, last)
 
 
 def _errors(letter: DeadLetter, value: bytes, head: asyncpg.Record) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """Decoding a record, before any transaction is open."""
 
+import hashlib
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -9,6 +10,8 @@ from pydantic import ValidationError
 from kgl_contracts.envelope import Envelope, EnvelopeError
 from kgl_servicekit.bus.port import StoredRecord
 from kgl_servicekit.events.subscription import Event, Handled, Subscription
+
+_LONGEST_KEY = 512
 
 
 class Delivery(NamedTuple):
@@ -35,7 +38,8 @@ class Delivery(NamedTuple):
 
 def decode(subscription: Subscription, record: StoredRecord, corrected: bytes | None = None) -> Delivery:
     """Read a record; never raises. `corrected` replaces its value."""
-    key = storable(record.key)
+    key = record.key if len(record.key) <= _LONGEST_KEY else _shortened(record.key)
+    key = storable(key)
     try:
         envelope = Envelope.from_headers(record.headers, _UUID)
     except EnvelopeError as wrong:
@@ -49,6 +53,11 @@ def decode(subscription: Subscription, record: StoredRecord, corrected: bytes | 
         places = "; ".join(f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:5])
         return Delivery(record, key, envelope, None, handled, f"{envelope.type}: {places}")
     return Delivery(record, key, envelope, Event(data, envelope), handled)
+
+
+def _shortened(key: str) -> str:
+    """A key that fits into an index, and is still one for each long one."""
+    return f"{key[:64]}…{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def storable(text: str) -> str:

@@ -23,11 +23,10 @@ Reason = Literal["failed", "rejected", "unreadable", "quarantined", "too_old", "
 _REFUSED: frozenset[Reason] = frozenset({"failed", "rejected", "unreadable", "quarantined", "too_old"})
 
 _HOLD = """
-insert into held_event (subscription, topic, key, partition, "offset", sequence, epoch, event_id, type, workspace_id,
-                        operation_id, state, reason, attempts, next_at, error, headers, value)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, now() + $15 * interval '1 second',
-        $16, $17, $18)
-on conflict (subscription, topic, partition, "offset") do nothing
+insert into held_event (subscription, topic, incarnation, key, partition, "offset", sequence, epoch, event_id, type,
+                        workspace_id, operation_id, state, reason, attempts, next_at, error, headers, value)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, now() + $16 * interval '1 second',
+        $17, $18, $19)
 """
 
 _NEXT = """
@@ -82,22 +81,23 @@ async def held_keys(tx: Transaction, subscription: Subscription, keys: Sequence[
     return {row["key"] for row in rows}
 
 
-async def hold(tx: Transaction, subscription: Subscription, holds: Sequence[Hold]) -> None:
-    """Hold these events and their keys."""
+async def hold(tx: Transaction, subscription: Subscription, holds: Sequence[Hold], incarnation: str) -> None:
+    """Hold these events, of one life of their topic, and their keys."""
     name, topic = subscription.name, subscription.topic.name
     await tx.executemany(
         "insert into held_key (subscription, topic, key) values ($1, $2, $3) on conflict do nothing",
         [(name, topic, key) for key in sorted({held.delivery.key for held in holds})],
     )
-    await tx.executemany(_HOLD, [_row(name, held) for held in holds])
+    await tx.executemany(_HOLD, [_row(name, held, incarnation) for held in holds])
     tx.notify(HOLDS)
 
 
-def _row(subscription: str, held: Hold) -> tuple[object, ...]:
+def _row(subscription: str, held: Hold, incarnation: str) -> tuple[object, ...]:
     record, envelope = held.delivery.record, held.delivery.envelope
     return (
         subscription,
         record.topic,
+        incarnation,
         held.delivery.key,
         record.partition,
         record.offset,
@@ -112,7 +112,7 @@ def _row(subscription: str, held: Hold) -> tuple[object, ...]:
         held.attempts,
         held.delay,
         None if held.error is None else storable(held.error),
-        {name: storable(value) for name, value in record.headers.items()},
+        {storable(name): storable(value) for name, value in record.headers.items()},
         record.value,
     )
 
@@ -136,9 +136,12 @@ async def lock_head(tx: Transaction, subscription: Subscription, key: str) -> as
     return head
 
 
-async def release(tx: Transaction, event_id: int) -> None:
-    """Take one event out of the queue: it was handled, or discarded."""
-    await tx.execute("delete from held_event where id = $1", event_id)
+async def release(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> None:
+    """Take the first event of a key out of its queue: it was handled, or given up. An empty queue frees the key."""
+    await tx.execute("delete from held_event where id = $1", head["id"])
+    following = await lock_head(tx, subscription, head["key"])
+    if following is not None and following["reason"] == "gap":
+        await wake_gap(tx, subscription, head["key"])
 
 
 async def start_attempt(tx: Transaction, event_id: int, delay: float) -> int:

@@ -5,7 +5,7 @@ each assignment is counted; where two went by without progress, events go one at
 that it is in flight. Only an event that was alone in flight at three deaths is a killer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kgl_servicekit.database.transaction import Transaction
@@ -15,15 +15,24 @@ MOST_DEATHS = 3
 
 _START = """
 insert into consumer_position (subscription, topic, incarnation, partition, next, from_start)
-select $1, $2, $3, partition, 0, true from unnest($4::int[]) as i(partition)
+select $1, $2, $3, partition, begin, begin = 0 from unnest($4::int[], $5::bigint[]) as i(partition, begin)
 on conflict do nothing
 """
 
 _ASSIGN = """
-update consumer_position
-set starts = case when started_at = next then starts + 1 else 1 end, started_at = next
-where subscription = $1 and topic = $2 and incarnation = $3 and partition = any($4::int[])
-returning partition, next, starts
+with log as (
+    select * from unnest($4::int[], $5::bigint[], $6::bigint[]) as i(partition, begin, "end")
+), stored as (
+    select p.partition, p.next as was, case when p.next between l.begin and l."end" then p.next else l.begin end as next
+    from consumer_position p join log l on l.partition = p.partition
+    where p.subscription = $1 and p.topic = $2 and p.incarnation = $3 for update of p
+)
+update consumer_position p
+set next = s.next, from_start = p.from_start and s.next = s.was,
+    starts = case when p.started_at = s.next then p.starts + 1 else 1 end, started_at = s.next
+from stored s
+where p.subscription = $1 and p.topic = $2 and p.incarnation = $3 and p.partition = s.partition
+returning p.partition, p.next, p.starts, s.was
 """
 
 _LOAD = """
@@ -59,17 +68,31 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Where a partition goes on, and whether earlier starts there came to nothing."""
+    """Where a partition goes on, whether earlier starts there came to nothing, and a position that the log lacks."""
 
     next: int
     suspicious: bool
+    lost: int | None = None
 
 
-async def assign(tx: Transaction, place: Place) -> dict[int, Assigned]:
-    """Count a start at each partition's position; a new partition begins at 0."""
-    await tx.execute(_START, *place.args())
-    rows = await tx.fetch(_ASSIGN, *place.args())
-    return {row["partition"]: Assigned(row["next"], row["starts"] >= SUSPICIOUS_STARTS) for row in rows}
+async def assign(tx: Transaction, command: tuple[Place, Mapping[int, int], Mapping[int, int]]) -> dict[int, Assigned]:
+    """Count a start at each partition's position; a new one begins where the log does.
+
+    The first and the end offset of each partition come along: a position outside of them is lost, and set to the
+    first one.
+    """
+    place, begins, ends = command
+    begin = [begins.get(partition, 0) for partition in place.partitions]
+    await tx.execute(_START, *place.args(), begin)
+    end = [ends.get(partition, 0) for partition in place.partitions]
+    return {
+        row["partition"]: Assigned(
+            row["next"],
+            row["starts"] >= SUSPICIOUS_STARTS,
+            None if row["next"] == row["was"] else row["was"],
+        )
+        for row in await tx.fetch(_ASSIGN, *place.args(), begin, end)
+    }
 
 
 async def load(tx: Transaction, place: Place) -> dict[int, int]:

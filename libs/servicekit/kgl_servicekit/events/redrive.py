@@ -1,7 +1,7 @@
 """Working off the held events of a subscription, in the order of each key."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -31,12 +31,18 @@ from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.metrics import CONSUMED
 from kgl_servicekit.waiting import wait_until_set
 
+_LAST = """
+select epoch, last from key_position where subscription = $1 and topic = $2 and key = $3 and source = $4 for update
+"""
+
+_TAKE = "update key_position set last = $5 where subscription = $1 and topic = $2 and key = $3 and source = $4"
+
 
 @dataclass(frozen=True, slots=True)
 class _Try:
     """One try of the first held event of a key; `failed` is the error of this try, to be recorded.
 
-    `number` counts the tries, this one included; 0 where a gap is looked at, which is no try.
+    `number` counts the tries, this one included.
     """
 
     subscription: Subscription
@@ -58,6 +64,7 @@ class Redriver:
         self._subscriptions = {subscription.name: subscription for subscription in subscriptions}
         self._interval = interval
         self._wait = 0.0
+        self._undone: set[int] = set()
 
     async def run(self) -> None:
         """Work off until cancelled."""
@@ -76,6 +83,9 @@ class Redriver:
 
     async def work_off(self) -> int:
         """Try the first event of every due key once; the answer is how many keys were due."""
+        for event_id in tuple(self._undone):
+            await self._database.run((), undo_attempt, event_id)
+            self._undone.discard(event_id)
         following = await self._database.run((), next_keys, list(self._subscriptions))
         due = [(name, key) for name, key, wait in following if wait <= 0]
         self._wait = max(0.01, following[0][2]) if following else self._interval
@@ -93,28 +103,40 @@ class Redriver:
             async with HANDLERS.shared():
                 outcome = await self._database.run(head.workspaces, self._attempt, head, reporter=reporter)
         except (Unavailable, *LOST):
-            if head.number:
-                await self._database.run((), undo_attempt, head.head)
+            self._undone.add(head.head)  # as soon as the database answers again
             raise
         except Exception as error:
             logger.bind(subscription=subscription.name).opt(exception=error).warning("event.failed")
-            failed = replace(head, failed=f"{type(error).__name__}: {error}"[:2000])
-            outcome = await self._database.run(head.workspaces, self._attempt, failed, reporter=reporter)
+            outcome = await self._note_failure(
+                replace(head, failed=f"{type(error).__name__}: {error}"[:2000]), reporter
+            )
         failpoint("redrive.released")
         CONSUMED.labels(subscription.name, outcome).inc()
 
+    async def _note_failure(self, head: _Try, reporter: str) -> str:
+        try:
+            return await self._database.run(head.workspaces, self._attempt, head, reporter=reporter)
+        except (Unavailable, *LOST):
+            raise
+        except Exception as error:  # the attempt is counted and has its next time, so nothing is lost
+            logger.bind(subscription=head.subscription.name).opt(exception=error).error("event.failure_not_noted")
+            return "held"
+
     async def _start(self, tx: Transaction, place: tuple[Subscription, str]) -> _Try | None:
-        """Count the attempt; one whose attempts are all spent without a word has ended its workers."""
+        """Count the attempt; one whose attempts are all spent without a word has ended its workers.
+
+        An event behind a gap is looked at first: it is tried only as the next one of its key.
+        """
         subscription, key = place
         head = await lock_head(tx, subscription, key)
         if head is None or head["state"] == "dead":
             return None
-        delivery = decode(subscription, stored_record(head), head["corrected"])
-        if head["reason"] == "gap":
-            return _Try(subscription, key, head["id"], 0, delivery.workspaces())
+        if head["reason"] == "gap" and not await _closed(tx, subscription, head):
+            return None
         if head["attempts"] >= subscription.attempts:
             await postpone(tx, head["id"], "dead", 0, "its last attempt ended the worker without a word")
             return None
+        delivery = decode(subscription, stored_record(head), head["corrected"])
         number = await start_attempt(tx, head["id"], subscription.backoff_limit)
         return _Try(subscription, key, head["id"], number, delivery.workspaces())
 
@@ -123,44 +145,37 @@ class Redriver:
         head = await lock_head(tx, subscription, command.key)
         if head is None or head["id"] != command.head or head["state"] == "dead":
             return "held"
-        if head["reason"] == "gap" and not await _follows(tx, subscription, head):
-            return await _wait_for_gap(tx, subscription, head)
         delivery = decode(subscription, stored_record(head), head["corrected"])
         if command.failed is not None:
-            number = max(1, command.number)
-            dead = number >= subscription.attempts
+            dead = command.number >= subscription.attempts
             state: HeldState = "dead" if dead else "retrying"
-            await postpone(tx, head["id"], state, retry_delay(subscription, number), command.failed)
-            await report_stage(tx, delivery, "failed" if dead else "retrying", "handler_failed", number)
+            await postpone(tx, head["id"], state, retry_delay(subscription, command.number), command.failed)
+            await report_stage(tx, delivery, "failed" if dead else "retrying", "handler_failed", command.number)
             return "held"
         outcome, refused = await handle(tx, delivery)
         if refused is not None:
             await postpone(tx, head["id"], "dead", 0, refused.error or refused.reason)
             return outcome
-        await release(tx, head["id"])
-        await lock_head(tx, subscription, command.key)  # an empty queue frees the key
+        await release(tx, subscription, head)
         return outcome
 
 
-async def _follows(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> bool:
-    """Whether the gap before this event is closed; its place is then taken as the last settled one."""
-    source = head["headers"]["ce_source"]
-    taken = await tx.execute(
-        """update key_position set last = $5
-           where subscription = $1 and topic = $2 and key = $3 and source = $4 and epoch = $6 and last >= $5 - 1""",
-        subscription.name,
-        subscription.topic.name,
-        head["key"],
-        source,
-        head["sequence"],
-        head["epoch"],
-    )
-    return taken == "UPDATE 1"
+async def _closed(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> bool:
+    """Whether the gap before this event is closed; its place is then taken as the last settled one.
 
-
-async def _wait_for_gap(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> str:
-    over = head["first_at"] + timedelta(seconds=subscription.gap_patience)
-    left = (over - datetime.now(UTC)).total_seconds()
+    An event that was settled meanwhile (it came twice) is let go; one that comes too early waits, or is dead.
+    """
+    place = (subscription.name, subscription.topic.name, head["key"], head["headers"]["ce_source"])
+    known = await tx.fetchrow(_LAST, *place)
+    at = (head["epoch"], head["sequence"])
+    if known is not None and at <= (known["epoch"], known["last"]):
+        await release(tx, subscription, head)
+        return False
+    if known is not None and at == (known["epoch"], known["last"] + 1):
+        await tx.execute(_TAKE, *place, head["sequence"])
+        await tx.execute("update held_event set reason = 'behind' where id = $1", head["id"])
+        return True
+    left = subscription.gap_patience - (datetime.now(UTC) - head["first_at"]).total_seconds()
     state: HeldState = "waiting" if left > 0 else "dead"
     await postpone(tx, head["id"], state, max(0.0, left), "an earlier event of this key is missing")
-    return "held"
+    return False

@@ -24,6 +24,16 @@ async def refill(tx: Transaction, topics: Sequence[str]) -> int:
     """
     one_shard = [topic.name for topic in ALL if topic.one_shard]
     await tx.execute("delete from relay_position where topic = any($1::text[])", list(topics))
+    # a relay that is sending now must not write its old memory back: its epochs are over
+    await tx.execute("update relay_shard set epoch = epoch + 1, owner = null, expires_at = clock_timestamp()")
     tag = await tx.execute(_AGAIN, list(topics), SHARDS, one_shard)
     tx.notify(OUTBOX)
     return int(tag.rpartition(" ")[2])
+
+
+async def release_refused(tx: Transaction, place: tuple[str, str]) -> bool:
+    """Let the relay try (topic, key) again, whose event the bus had refused; False when there is none."""
+    tag = await tx.execute("delete from relay_refused where topic = $1 and key = $2", *place)
+    await tx.audit("outbox.release", f"key:{place[0]}/{place[1]}")
+    tx.notify(OUTBOX)
+    return tag == "DELETE 1"

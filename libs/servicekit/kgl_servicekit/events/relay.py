@@ -15,6 +15,7 @@ import asyncpg
 from loguru import logger
 
 from kgl_contracts.envelope import Envelope
+from kgl_contracts.topics import ALL
 from kgl_servicekit.bus.port import Ack, Bus, Producer, Record, SendFailed
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.signals import OUTBOX
@@ -47,6 +48,11 @@ using unnest($2::smallint[], $3::bigint[]) as owned(shard, epoch), relay_shard s
 where p.id = any($1::bigint[]) and p.shard = owned.shard and s.shard = owned.shard
   and s.epoch = owned.epoch and s.owner = $4
 """
+
+_ALL_SENT_AT = """
+select clock_timestamp() where not exists (select from relay_refused where topic = any($1::text[]))
+"""
+_ONE_SHARD = [topic.name for topic in ALL if topic.one_shard]
 
 _REFUSE = """
 insert into relay_refused (topic, key, id, error) values ($1, $2, $3, $4) on conflict do nothing
@@ -131,13 +137,17 @@ class Relay:
 
     async def _read(self, tx: Transaction, shards: list[int]) -> tuple[list[asyncpg.Record], datetime | None]:
         # the time is taken first: whatever was committed before it is seen by the read that follows
-        at = None if self._heartbeat is None else await tx.fetchval("select clock_timestamp()")
+        # and while an event of the one-shard topic is refused, that would not be true
+        at = None if self._heartbeat is None else await tx.fetchval(_ALL_SENT_AT, _ONE_SHARD)
         return await tx.fetch(_READ, shards, self._batch), at
 
     async def _send(self, rows: Sequence[asyncpg.Record]) -> None:
         producer = await self._open_producer()
         try:
-            acks = await producer.send([self._record(row) for row in rows])
+            async with asyncio.timeout(self._shards.left):  # what is late would come after a later owner's events
+                acks = await producer.send([self._record(row) for row in rows])
+        except TimeoutError as late:
+            raise SendFailed("the lease of the shards was over before all was acknowledged") from late
         except SendFailed as failed:
             await self._forget(rows, failed.acked)
             if not failed.retryable and len(failed.acked) < len(rows):
@@ -155,8 +165,8 @@ class Relay:
         owned = self._shards.owned
 
         async def delete(tx: Transaction, ids: list[int]) -> None:
-            await tx.execute(_DELETE, ids, list(owned), list(owned.values()), self._shards.owner)
-            await self._memory.remember(tx, acks)
+            if await tx.execute(_DELETE, ids, list(owned), list(owned.values()), self._shards.owner) != "DELETE 0":
+                await self._memory.remember(tx, acks)
 
         await self._database.run((), delete, [row["id"] for row in acked])
         self._relayed.inc(len(acked))

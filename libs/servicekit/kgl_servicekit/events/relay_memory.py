@@ -6,7 +6,8 @@ before it sends: the topic's life, and that no partition ends before the last ac
 
 from collections.abc import Sequence
 
-from kgl_servicekit.bus.port import Ack, Bus
+from kgl_contracts.topics import BY_NAME
+from kgl_servicekit.bus.port import Ack, Bus, TopicMissing
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 
@@ -42,8 +43,13 @@ class Memory:
         lost = []
         self._incarnations.clear()
         for topic, partitions in remembered.items():
-            incarnation = await self._incarnation(topic)
-            ends = await self._bus.end_offsets(topic)
+            try:
+                incarnation = await self._incarnation(topic)
+                ends = await self._bus.end_offsets(topic)
+            except TopicMissing:
+                if topic in BY_NAME:  # else it was retired, and nothing is sent to it any more
+                    lost.append(topic)
+                continue
             if any(
                 known != incarnation or ends.get(partition, 0) <= offset
                 for partition, (known, offset) in partitions.items()

@@ -43,6 +43,11 @@ class Shards:
         self.owned: dict[int, int] = {}
 
     @property
+    def left(self) -> float:
+        """Seconds until the lease is over."""
+        return max(0.0, self._until - time.monotonic())
+
+    @property
     def overdue(self) -> bool:
         """Whether the lease may be over: nothing may be sent under it any more."""
         return time.monotonic() > self._until

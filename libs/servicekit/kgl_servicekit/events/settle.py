@@ -64,6 +64,8 @@ class _Settling:
     run: list[Delivery] = field(default_factory=list)
 
     async def settle(self, delivery: Delivery) -> None:
+        if self.run and delivery.handled is not self.run[0].handled:
+            await self.finish_run()  # first: it may hold this event's key
         fate = self.order.of(delivery)
         if fate == "duplicate":
             self.outcomes["duplicate"] += 1
@@ -85,8 +87,6 @@ class _Settling:
 
     async def _handle(self, delivery: Delivery) -> None:
         handled = delivery.handled
-        if self.run and handled is not self.run[0].handled:
-            await self.finish_run()
         if delivery.event is not None and handled is not None and handled.handle_batch is not None:
             self.run.append(delivery)
             return
@@ -116,10 +116,9 @@ class _Settling:
         first = await self.tx.fetchrow(_FIRST_HELD, name, topic, delivery.key)
         if first is None or first["reason"] != "gap":
             return False
-        if (envelope.source_epoch, envelope.sequence) > (first["epoch"], first["sequence"]):
-            return False
         await wake_gap(self.tx, self.subscription, delivery.key)
-        return True
+        # one that is held itself (it came again) waits for its turn in the queue
+        return (envelope.source_epoch, envelope.sequence) < (first["epoch"], first["sequence"])
 
 
 async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counter[str]:
@@ -133,17 +132,17 @@ async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counte
     order = await Order.load(tx, subscription, deliveries, from_start=moved["from_start"])
     held = await held_keys(tx, subscription, [delivery.key for delivery in deliveries])
     settling = _Settling(tx, subscription, order, held)
-    if batch.hold is None:
+    if batch.hold is None or order.of(deliveries[0]) != "next":
         for delivery in deliveries:
             await settling.settle(delivery)
         await settling.finish_run()
-    elif order.of(deliveries[0]) != "duplicate":
+    else:
         order.advance(deliveries[0])
         settling.hold(batch.hold)
         state: StageState = "failed" if batch.hold.state == "dead" else "retrying"
         await report_stage(tx, deliveries[0], state, f"handler_{batch.hold.reason}")
     await order.remember(tx, subscription)
     if settling.holds:
-        await hold(tx, subscription, settling.holds)
+        await hold(tx, subscription, settling.holds, batch.incarnation)
         failpoint("hold.written")
     return settling.outcomes

@@ -99,11 +99,27 @@ async def test_a_redriven_gap_goes_on_without_the_missing_events(database: Datab
     ):
         first = await eventually(lambda: _first_dead(database))
         letter = DeadLetter(handler.subscription, first)
-        with pytest.raises(NotYetDead, match="redrive it"):
-            await database.run((), discard, (letter, "no"))
         await database.run((), redrive, letter)
         await eventually(lambda: _released(database))
         assert handler.seen == [(document, 3), (document, 4)]
+
+
+async def test_a_discarded_gap_is_settled_with_what_was_missing(database: Database, bus: MemoryBus) -> None:
+    handler, document = Handler(gap_patience=0.0), uuid7()
+    bus.append(record(document, 3))
+    async with (
+        running(SubscriptionRunner(database, bus, handler.subscription).run),
+        running(Redriver(database, handler.subscription, interval=0.01).run),
+    ):
+        letter = DeadLetter(handler.subscription, await eventually(lambda: _first_dead(database)))
+        await database.run((), discard, (letter, "lost for good"))
+        await bus.producer().send([record(document, n) for n in (2, 3, 4)])
+        await eventually(lambda: _seen(handler, 1))
+    assert handler.seen == [(document, 4)]
+
+
+async def _seen(handler: Handler, expected: int) -> bool:
+    return len(handler.seen) == expected
 
 
 async def _first_dead(database: Database) -> int:

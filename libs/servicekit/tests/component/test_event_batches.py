@@ -72,13 +72,18 @@ async def test_a_refused_event_holds_what_comes_after_it_in_the_same_batch(datab
     bus.append(record(other, 1))
     async with running(SubscriptionRunner(database, bus, handler.subscription).run):
         await eventually(lambda: _count(database, 3))
-        rows = await eventually(lambda: held(database))
+        await eventually(lambda: _held(database, 3))
+        rows = await held(database)
     assert [(row["sequence"], row["state"], row["reason"]) for row in rows] == [
         (3, "dead", "rejected"),
         (4, "waiting", "behind"),
         (5, "waiting", "behind"),
     ]
     assert set(await consumed_events(database)) == {f"{document}/1", f"{document}/2", f"{other}/1"}
+
+
+async def _held(database: Database, expected: int) -> bool:
+    return len(await held(database)) == expected
 
 
 async def test_one_event_that_raises_is_found_by_halving_and_all_others_have_their_effect(

@@ -1,14 +1,15 @@
 """A broker that lost what it had acknowledged is noticed, and gets it again from the outbox."""
 
+from datetime import datetime
 from uuid import UUID
 
-from kgl_contracts.topics import DOCUMENTS
+from kgl_contracts.topics import AUDIT, DOCUMENTS, IDENTITY
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Ack, Record, SendFailed
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.consumer import SubscriptionRunner
-from kgl_servicekit.events.refill import refill
+from kgl_servicekit.events.refill import refill, release_refused
 from kgl_servicekit.events.relay import Relay
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import count_and_tell
@@ -123,7 +124,7 @@ class MemoryBusView(MemoryBus):
 
 async def test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other(database: Database) -> None:
     bus, refused, other = _PickyBus(), uuid7(), uuid7()
-    await bus.declare([DOCUMENTS])
+    await bus.declare([AUDIT, DOCUMENTS])
     bus.refused = str(refused)
     async with running(Relay(database, bus, worker="a").run):
         await _tell(database, other, 1)
@@ -138,3 +139,48 @@ async def test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other(
         return row["key"], row["error"]
 
     assert await database.run((), reason, None) == (str(refused), "too large for this broker")
+
+
+async def test_a_released_key_is_tried_again_in_its_order(database: Database) -> None:
+    bus, refused = _PickyBus(), uuid7()
+    await bus.declare([AUDIT, DOCUMENTS])
+    bus.refused = str(refused)
+    async with running(Relay(database, bus, worker="a").run):
+        await _tell(database, refused, 2)
+        await eventually(lambda: _refused(database, 1))
+    bus.refused = ""
+    assert await database.run((), release_refused, (DOCUMENTS.name, str(refused)))
+    assert not await database.run((), release_refused, (DOCUMENTS.name, str(refused)))
+    async with running(Relay(database, bus, worker="a").run):
+        await eventually(lambda: _sent(bus, 2))
+
+
+async def _refused(database: Database, expected: int) -> bool:
+    async def read(tx: Transaction, _: None) -> int:
+        return int(await tx.fetchval("select count(*) from relay_refused"))
+
+    return await database.run((), read, None) == expected
+
+
+async def test_no_tick_says_that_all_was_sent_while_an_event_of_identity_is_refused(database: Database) -> None:
+    bus, ticks = MemoryBus(), [0]
+    await bus.declare([AUDIT, DOCUMENTS, IDENTITY])
+
+    def tick(at: datetime) -> Record:
+        ticks[0] += 1
+        return Record(topic=IDENTITY.name, key="clock", headers={}, value=at.isoformat().encode())
+
+    async def refuse(tx: Transaction, _: None) -> None:
+        await tx.execute("insert into relay_refused (topic, key, id, error) values ($1, 'k', 1, 'no')", IDENTITY.name)
+
+    await database.run((), refuse, None)
+    async with running(Relay(database, bus, worker="a", heartbeat=tick).run):
+        await _tell(database, uuid7(), 1)
+        await eventually(lambda: _sent(bus, 1))
+        assert ticks == [0]
+        await database.run((), release_refused, (IDENTITY.name, "k"))
+        await eventually(lambda: _ticked(ticks))
+
+
+async def _ticked(ticks: list[int]) -> bool:
+    return ticks[0] > 0

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ import pytest
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.memory import MemoryBus
-from kgl_servicekit.bus.port import Ack, Bus, Consumer, Record, StoredRecord
+from kgl_servicekit.bus.port import Ack, Bus, Consumer, PositionLost, Record, SendFailed, StoredRecord, TopicMissing
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.testing.kafka import MockCluster, MockKafkaBus
@@ -117,6 +117,20 @@ async def test_a_key_has_one_partition_and_end_offsets_count_what_was_sent(bus: 
     assert first[0].partition == second[0].partition
     assert second[0].offset == first[0].offset + 1
     assert (await bus.end_offsets(TOPIC.name))[first[0].partition] == 2
+
+
+async def test_a_topic_begins_where_nothing_was_trimmed_and_ends_where_it_goes_on(bus: Bus) -> None:
+    assert await bus.begin_offsets(TOPIC.name) == await bus.end_offsets(TOPIC.name) == dict.fromkeys(range(4), 0)
+    (ack, _) = await send(bus, record("k", "1"), record("k", "2"))
+    assert await bus.begin_offsets(TOPIC.name) == dict.fromkeys(range(4), 0)
+    assert await bus.end_offsets(TOPIC.name) == dict.fromkeys(range(4), 0) | {ack.partition: 2}
+
+
+async def test_a_topic_that_is_not_there_is_told_from_an_outage(bus: Bus) -> None:
+    for asked in (bus.incarnation("none"), bus.begin_offsets("none"), bus.end_offsets("none")):
+        with pytest.raises(TopicMissing) as missing:
+            await asked
+        assert missing.value.retry_after == 1
 
 
 async def test_a_seek_back_reads_again_and_a_pause_holds_one_partition(bus: Bus) -> None:
@@ -347,11 +361,34 @@ async def test_trimming_waits_for_the_slowest_group(postgres_bus: PostgresBus) -
     await fast.commit(ack.partition, 3)
     await slow.commit(ack.partition, 1)
     await postgres_bus.trim(0)
+    assert await postgres_bus.begin_offsets(TOPIC.name) == dict.fromkeys(range(4), 0) | {ack.partition: 1}
     late = postgres_bus.consumer(TOPIC.name, "late", from_zero)
     await late.start()
     assert [r.offset for r in await drain(late, 2)] == [1, 2]
     for consumer in (fast, slow, late):
         await consumer.stop()
+
+
+async def test_a_partition_that_holds_nothing_any_more_begins_at_its_end(postgres_bus: PostgresBus) -> None:
+    (ack, _) = await postgres_bus.producer().send([record("k", "1"), record("k", "2")])
+    await postgres_bus.trim(0)
+    assert (await postgres_bus.begin_offsets(TOPIC.name))[ack.partition] == 2
+
+
+async def test_what_a_test_trims_in_memory_is_a_lost_position_for_who_has_not_read_it() -> None:
+    bus = MemoryBus()
+    await bus.declare([TOPIC])
+    (ack, _, _) = await send(bus, *(record("k", str(n)) for n in range(3)))
+    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    bus.trim(TOPIC.name, ack.partition, 2)
+    assert (await bus.begin_offsets(TOPIC.name))[ack.partition] == 2
+    with pytest.raises(PositionLost) as lost:
+        await consumer.poll(1, 0.01)
+    assert (lost.value.partition, lost.value.offset) == (ack.partition, 0)
+    await consumer.seek(ack.partition, 2)
+    assert [r.value for r in await drain(consumer, 1)] == [b"2"]
+    await consumer.stop()
 
 
 async def test_a_forgotten_group_does_not_keep_the_log_from_being_trimmed(
@@ -384,6 +421,92 @@ async def test_a_topic_that_was_lost_has_a_new_incarnation(postgres_bus: Postgre
     await connection.close()
     await postgres_bus.declare([TOPIC])
     assert await postgres_bus.incarnation(TOPIC.name) != before
+
+
+async def lose(roles: Roles, topic: Topic) -> None:
+    connection = await asyncpg.connect(roles.owner)
+    await connection.execute("delete from log_record where topic = $1", topic.name)
+    await connection.execute("delete from log_topic where topic = $1", topic.name)
+    await connection.close()
+
+
+async def test_a_member_of_a_topic_that_is_lost_says_so_and_begins_anew_when_it_is_declared_again(
+    postgres_bus: PostgresBus, roles: Roles
+) -> None:
+    await postgres_bus.producer().send([record("k", "1"), record("k", "2")])
+    member, newer = (postgres_bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+    await member.start()
+    await drain(member, 2)
+    await lose(roles, TOPIC)
+    await eventually(raises(member, TopicMissing))
+    with pytest.raises(TopicMissing):
+        await postgres_bus.consumer(TOPIC.name, "g", from_zero).start()
+    await postgres_bus.declare([TOPIC])
+    await newer.start()  # the rows of the group are there again, and the positions of the old member are not in them
+    await eventually(raises(member, PositionLost))
+    await member.stop()
+    await postgres_bus.producer().send([record("k", "3")])
+    assert [r.value for r in await drain(newer, 1)] == [b"3"]
+    await newer.stop()
+
+
+async def test_a_member_of_a_forgotten_group_says_so_and_does_not_idle(postgres_bus: PostgresBus) -> None:
+    member = postgres_bus.consumer(TOPIC.name, "g", from_zero)
+    await member.start()
+    await postgres_bus.forget_group(TOPIC.name, "g")
+    await eventually(raises(member, Unavailable))
+    await member.stop()
+
+
+def raises(consumer: Consumer, problem: type[Unavailable]) -> Callable[[], Awaitable[bool]]:
+    async def raised() -> bool:
+        try:
+            await consumer.poll(1, 0.01)
+        except problem:
+            return True
+        return False
+
+    return raised
+
+
+@pytest.mark.parametrize("key", ["nul \0", " ".join(map(str, range(50_000)))], ids=["nul", "long"])
+async def test_a_record_that_postgres_refuses_is_named_by_what_was_acknowledged_before_it(
+    postgres_bus: PostgresBus, key: str
+) -> None:
+    good = [record(f"key {n}", str(n)) for n in range(5)]
+    with pytest.raises(SendFailed, match="refuses") as failed:
+        await postgres_bus.producer().send([*good, record(key, "bad"), record("key 0", "behind")])
+    assert not failed.value.retryable
+    assert len(failed.value.acked) == 5
+    consumer = postgres_bus.consumer(TOPIC.name, "g", from_zero)
+    await consumer.start()
+    found = {(r.partition, r.offset): r.value for r in await drain(consumer, 5)}
+    assert [found.pop((ack.partition, ack.offset)) for ack in failed.value.acked] == [r.value for r in good]
+    assert not found
+    await consumer.stop()
+
+
+async def test_what_an_operator_can_mend_is_no_fault_of_the_record(postgres_bus: PostgresBus, roles: Roles) -> None:
+    owner = await asyncpg.connect(roles.owner)
+    role = roles.service.partition("//")[2].partition("@")[0]
+    await owner.execute(f'revoke insert on log_record from "{role}"')
+    with pytest.raises(SendFailed, match="permission denied") as failed:
+        await postgres_bus.producer().send([record("k", "1")])
+    assert failed.value.retryable
+    await owner.execute(f'grant insert on log_record to "{role}"')
+    await owner.close()
+    assert [ack.offset for ack in await postgres_bus.producer().send([record("k", "1")])] == [0]
+
+
+async def test_a_send_to_a_topic_that_was_lost_fails_until_it_is_declared_again(
+    postgres_bus: PostgresBus, roles: Roles
+) -> None:
+    await lose(roles, TOPIC)
+    with pytest.raises(SendFailed, match="not there any more") as failed:
+        await postgres_bus.producer().send([record("k", "1")])
+    assert failed.value.retryable
+    await postgres_bus.declare([TOPIC])
+    assert [ack.offset for ack in await postgres_bus.producer().send([record("k", "1")])] == [0]
 
 
 async def test_another_number_of_partitions_is_refused(postgres_bus: PostgresBus) -> None:

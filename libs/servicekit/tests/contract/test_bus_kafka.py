@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
-from kgl_servicekit.bus.port import Consumer, PositionLost, Record, SendFailed, StoredRecord
+from kgl_servicekit.bus.port import Consumer, PositionLost, Record, SendFailed, StoredRecord, TopicMissing
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.testing.kafka import (
     MESSAGE_TOO_LARGE,
@@ -103,6 +105,52 @@ async def test_headers_that_are_no_text_and_values_that_are_missing_break_nothin
     assert (second.key, second.value, second.headers) == ("", b"v", {})
 
 
+class NoText(str):
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        return b"n\xff"
+
+
+async def send_as(cluster: MockCluster, compression: str | None, *names: str) -> None:
+    """One batch of records, each with a header of that name; aiokafka's builder in C makes only names that are text."""
+    foreign = AIOKafkaProducer(bootstrap_servers=cluster.bootstrap)
+    await foreign.start()
+    batch = foreign.create_batch()
+    batch._builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=_DefaultRecordBatchBuilderPy.CODEC_GZIP if compression else 0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=0,
+        batch_size=10_000,
+    )
+    for name in names:
+        batch.append(timestamp=None, key=b"k", value=name.encode(), headers=[(name, b"1"), ("ce_id", b"7")])
+    await (await foreign.send_batch(batch, TOPIC.name, partition=0))
+    await foreign.stop()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_a_header_whose_name_is_no_text_costs_one_new_beginning_and_no_record(
+    bus: MockKafkaBus, cluster: MockCluster, compression: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # is put back after the test
+    await send_as(cluster, compression, "before ☂", NoText("odd"), "behind")
+    await send_as(cluster, None, "after")
+    consumer = bus.consumer(TOPIC.name, "all", from_zero)
+    await consumer.start()
+    with pytest.raises(Unavailable, match="no text"):
+        await read(consumer, 1)
+    await consumer.stop()
+    found = await all_of(bus, 4)
+    assert [list(r.headers) for r in found] == [[name, "ce_id"] for name in ("before ☂", "n\ufffd", "behind", "after")]
+    assert [r.headers["ce_id"] for r in found] == ["7"] * 4
+    assert [(r.key, r.offset) for r in found] == [("k", offset) for offset in range(4)]
+    assert [r.value for r in found][2:] == [b"behind", b"after"]
+
+
 async def test_more_than_a_batch_of_one_partition_arrives_in_order(bus: MockKafkaBus) -> None:
     values = [f"{n} {'x' * 65_000}" for n in range(30)]
     producer = bus.producer()
@@ -118,13 +166,24 @@ async def test_a_record_that_is_refused_for_good_is_named_by_what_was_acknowledg
 ) -> None:
     producer = bus.producer()
     await producer.start()
-    cluster.fail_next(PRODUCE, MESSAGE_TOO_LARGE, 0, 0, TOPIC_AUTHORIZATION_FAILED)
-    with pytest.raises(SendFailed, match="TopicAuthorizationFailed") as failed:
+    cluster.fail_next(PRODUCE, MESSAGE_TOO_LARGE, 0, 0, MESSAGE_TOO_LARGE)
+    with pytest.raises(SendFailed, match="MessageSizeTooLarge") as failed:
         await producer.send([record(str(n)) for n in range(5)])
     assert not failed.value.retryable
     assert [ack.offset for ack in failed.value.acked] == [0, 1]
     await producer.stop()
     assert [r.value for r in await all_of(bus, 2)] == [b"0", b"1"]
+
+
+async def test_a_permission_that_is_missing_is_no_fault_of_the_record(bus: MockKafkaBus, cluster: MockCluster) -> None:
+    producer = bus.producer()
+    await producer.start()
+    cluster.fail_next(PRODUCE, TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(SendFailed, match="TopicAuthorizationFailed") as failed:
+        await producer.send([record("1"), record("2")])
+    assert failed.value.retryable
+    assert failed.value.acked == ()
+    await producer.stop()
 
 
 async def test_a_batch_that_is_too_large_together_goes_out_one_by_one(bus: MockKafkaBus, cluster: MockCluster) -> None:
@@ -236,6 +295,17 @@ async def test_an_offset_that_the_broker_does_not_hold_is_a_lost_position(bus: M
     await consumer.stop()
 
 
+async def test_a_topic_begins_after_what_the_broker_has_trimmed(bus: MockKafkaBus) -> None:
+    producer = bus.producer()
+    await producer.start()
+    acks = await producer.send([record("x" * 700_000) for _ in range(12)])  # the mock keeps 5 MB of a partition
+    await producer.stop()
+    begins, ends = await bus.begin_offsets(TOPIC.name), await bus.end_offsets(TOPIC.name)
+    partition = acks[0].partition
+    assert 0 < begins[partition] < ends[partition] == 12
+    assert begins[1 - partition] == 0
+
+
 async def test_positions_are_mirrored_to_the_group_and_never_read_from_it(
     bus: MockKafkaBus, cluster: MockCluster
 ) -> None:
@@ -287,7 +357,7 @@ async def test_a_commit_of_a_member_that_lost_the_partition_changes_nothing(
 async def test_a_topic_keeps_its_partitions_and_one_that_may_not_be_made_is_named(bus: MockKafkaBus) -> None:
     with pytest.raises(ValueError, match="2 partitions for life"):
         await bus.declare([replace(TOPIC, partitions=4)])
-    with pytest.raises(Unavailable, match="not declared"):
+    with pytest.raises(TopicMissing):
         await bus.end_offsets("test.other")
 
 

@@ -8,14 +8,21 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from kgl_contracts.topics import Topic
+from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.kafka_admin import KafkaAdmin
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
+from kgl_servicekit.bus.port import TopicMissing
 from kgl_servicekit.errors import Unavailable
 
 
 @dataclass
 class Described:
     topic_id: str
+
+
+@dataclass
+class Listed:
+    topics: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -28,6 +35,9 @@ class Broker:
 
     def describe_topics(self, topics: TopicCollection, request_timeout: float) -> dict[str, "Future[Described]"]:
         return {name: self._answer(name, Described(self.ids.get(name, ""))) for name in topics.topic_names}
+
+    def list_topics(self, timeout: float) -> "Listed":
+        return Listed()
 
     def create_topics(self, topics: list[Any], request_timeout: float) -> dict[str, "Future[None]"]:
         self.made += topics
@@ -48,14 +58,29 @@ def admin(broker: Broker) -> KafkaAdmin:
     return made
 
 
-async def test_a_topic_is_told_by_its_id_and_one_that_is_not_there_is_unavailable() -> None:
-    asked = admin(Broker({"a": "xYz"}, {"b": KafkaError.UNKNOWN_TOPIC_OR_PART}))
+async def test_a_topic_is_told_by_its_id_and_one_that_is_not_there_or_not_shown_by_its_error() -> None:
+    refusals = {"b": KafkaError.UNKNOWN_TOPIC_OR_PART, "c": KafkaError.TOPIC_AUTHORIZATION_FAILED}
+    asked = admin(Broker({"a": "xYz"}, refusals))
     assert await asked.topic_id("a") == "xYz"
-    with pytest.raises(Unavailable, match="UNKNOWN_TOPIC"):
+    with pytest.raises(TopicMissing):
         await asked.topic_id("b")
+    with pytest.raises(Unavailable, match="authorization failed") as hidden:
+        await asked.topic_id("c")
+    assert not isinstance(hidden.value, TopicMissing)
     await asked.stop()
     with pytest.raises(Unavailable, match="not open"):
         await asked.topic_id("a")
+
+
+async def test_a_topic_that_is_not_listed_because_this_user_may_not_see_it_does_not_seem_to_be_missing() -> None:
+    bus = KafkaBus(KafkaConnection(bootstrap="nowhere:1"))
+    hidden, missing = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART
+    bus._admin = admin(Broker(refusals={"hidden": hidden, "none": missing}))
+    for ask in (bus.begin_offsets, bus.end_offsets):
+        with pytest.raises(Unavailable, match="authorization failed"):
+            await ask("hidden")
+        with pytest.raises(TopicMissing):
+            await ask("none")
 
 
 async def test_topics_are_made_with_their_partitions_and_compaction() -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from kgl_content.db import items
-from kgl_content.domain.items import IllegalTransition, Item, ItemNotFound, OwnVersion, State, Version
+from kgl_content.domain.items import DocumentGone, IllegalTransition, Item, ItemNotFound, OwnVersion, State, Version
 from kgl_content.domain.tags import item_tag
 from kgl_content.settings import ContentSettings
 from kgl_content.use_cases.draft_item import DraftItem, EditItem, draft_item, edit_item
@@ -68,7 +68,7 @@ def _tagged(item: Item) -> Reply:
     return Reply(headers={"ETag": item_tag(item)})
 
 
-@router.post("", status_code=201, permission="content:write")
+@router.post("", status_code=201, permission="content:write", problems=[DocumentGone])
 async def create_item(body: NewItem, run: Run) -> Item:
     """Make a draft."""
     command = DraftItem(kind=body.kind, title=body.title, body=body.body, document_id=body.document_id)

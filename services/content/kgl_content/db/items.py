@@ -30,6 +30,13 @@ async def hear(tx: Transaction, document: UUID, version: int, *, deleted: bool =
     return row["deleted_at"] is None and row["version"] == version
 
 
+async def is_deleted(tx: Transaction, document: UUID) -> bool:
+    """Whether the end of a document was heard; its row is made and locked, so that an end to come waits for us."""
+    row = await tx.fetchrow(_HEAR, tx.workspace, document, 0, None)
+    assert row is not None
+    return row["deleted_at"] is not None
+
+
 async def add(
     tx: Transaction, item: UUID, kind: str, draft: Draft, *, document: UUID | None, module: str | None
 ) -> None:

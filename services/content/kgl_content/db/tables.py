@@ -78,5 +78,19 @@ class DocumentRow(Base, table=True):
     deleted_at: datetime | None = Field(sa_type=DateTime(timezone=True))
 
 
+class LastResultRow(Base, table=True):
+    """The last result that was heard of a module about a document: only this one becomes part of anything."""
+
+    __tablename__ = "last_result"
+    __table_args__ = DERIVED
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    module: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    version: int
+    sha256: str
+
+
 METADATA = Base.metadata
 UNSCOPED: frozenset[str] = frozenset()

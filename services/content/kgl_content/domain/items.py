@@ -31,6 +31,10 @@ class ItemNotFound(NotFound, code="item_not_found", status=404):
     """There is no such item in this workspace; check the id and the workspace."""
 
 
+class DocumentGone(Conflict, code="document_gone", status=409):
+    """The document is deleted. Write the draft without it, or about another one."""
+
+
 class IllegalTransition(Conflict, code="illegal_transition", status=409):
     """The item's `state` does not allow this; `allowed` does."""
 

@@ -26,6 +26,7 @@ async def draft_content(job: Job[DraftContent], outside: Outside) -> None:
             version=job.data.version,
             module=job.data.module,
             kind=job.data.kind_of_text,
+            sha256=job.data.sha256,
             summary=Summary.model_validate_json(content),
         ),
     )

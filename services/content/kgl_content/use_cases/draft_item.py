@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from kgl_content.db import items
-from kgl_content.domain.items import Draft, Item, ItemNotFound, after
+from kgl_content.db import items, last_results
+from kgl_content.domain.items import DocumentGone, Draft, Item, ItemNotFound, after
 from kgl_content.domain.tags import item_tag
 from kgl_content.jobs.declared import DraftContent
 from kgl_contracts.ai import ContentGenerated, Summary
@@ -44,11 +44,14 @@ class RecordGenerated:
     version: int
     module: str
     kind: str
+    sha256: str
     summary: Summary
 
 
 async def draft_item(tx: Transaction, command: DraftItem) -> Item:
-    """Make a draft."""
+    """Make a draft. Raises DocumentGone when it is about a deleted document."""
+    if command.document_id is not None and await items.is_deleted(tx, command.document_id):
+        raise DocumentGone
     item = tx.new_id("item")
     draft = Draft(title=command.title, body=command.body, sources=[], author=tx.cause.actor)
     await items.add(tx, item, command.kind, draft, document=command.document_id, module=None)
@@ -79,6 +82,7 @@ async def request_draft(tx: Transaction, event: ContentGenerated) -> Verdict:
     if not await items.hear(tx, event.document_id, event.version):
         await tx.report(f"content.draft.{event.module}", "superseded")
         return SUPERSEDED
+    await last_results.note(tx, event.document_id, event.module, event.kind, event.version, event.sha256)
     job = DraftContent(
         document_id=event.document_id,
         version=event.version,
@@ -97,6 +101,9 @@ async def record_generated(tx: Transaction, command: RecordGenerated) -> None:
     A version that somebody has submitted or approved is not touched: it is about what they have read.
     """
     if not await items.hear(tx, command.document_id, command.version):
+        return
+    scope = (command.document_id, command.module, command.kind, command.version)
+    if not await last_results.is_last(tx, *scope, command.sha256):
         return
     summary = command.summary
     draft = Draft(
@@ -122,6 +129,7 @@ def _differs(item: Item, draft: Draft) -> bool:
 async def unlink_document(tx: Transaction, event: DocumentDeleted) -> Verdict:
     """Drafts about a deleted document go; what was published loses its link."""
     await items.hear(tx, event.document_id, event.version, deleted=True)
+    await last_results.forget(tx, event.document_id)
     await items.unlink(tx, event.document_id)
     await tx.report("content.unlink", "done")
     return DONE

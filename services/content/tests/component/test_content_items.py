@@ -13,6 +13,7 @@ from kgl_contracts.ingest import DocumentDeleted
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.orders import call_back, jobs_left
 from kgl_servicekit.testing.postgres import PostgresForTests
 
 ACTIONS = ["submit", "approve", "reject", "publish", "edit"]
@@ -129,6 +130,25 @@ async def test_the_same_generated_text_twice_is_one_draft_and_another_text_a_new
     assert (item["version"], item["body"], item["author"]) == (2, "two", "module:reader")
 
 
+async def test_the_last_of_two_texts_wins_although_the_older_one_is_drafted_last(content: ContentKit) -> None:
+    document = uuid7()
+    for text in ("older", "newer"):
+        await content.hear(await content.generated(document, 1, text))
+
+    async def put_off_the_older(tx: Transaction, _: None) -> None:
+        await tx.execute(
+            """update job set run_at = now() + interval '1 hour'
+               where data ->> 'sha256' <> (select sha256 from last_result)"""
+        )
+
+    await content.database.run(content.workspace, put_off_the_older, None)
+    await content.work()
+    await content.database.run((), call_back, None)
+    await content.work()
+    assert await content.database.run((), jobs_left, None) == []
+    assert [(item["version"], item["body"]) for item in await content.items()] == [(1, "newer")]
+
+
 async def test_a_version_under_review_is_not_replaced_by_a_module(content: ContentKit) -> None:
     document = uuid7()
     await content.hear(await content.generated(document, 1, "one"))
@@ -167,6 +187,15 @@ async def test_a_published_item_outlives_its_document_without_a_link(content: Co
     await content.hear(DocumentDeleted(document_id=document, version=1))
     (left,) = await content.items()
     assert (left["state"], left["document_id"]) == ("published", None)
+
+
+async def test_a_draft_by_hand_about_a_deleted_document_is_refused(content: ContentKit) -> None:
+    document = uuid7()
+    assert (await draft(content, document_id=str(document))).status_code == 201
+    await content.hear(DocumentDeleted(document_id=document, version=1))
+    refused = await draft(content, document_id=str(document))
+    assert (refused.status_code, refused.json()["code"]) == (409, "document_gone")
+    assert await content.items() == []
 
 
 async def test_a_damaged_or_missing_text_fails_the_job_with_a_code(content: ContentKit) -> None:

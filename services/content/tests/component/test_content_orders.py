@@ -97,7 +97,7 @@ async def test_every_order_without_a_deletion_ends_in_the_newest_words_of_versio
 async def test_every_order_with_a_deletion_ends_in_a_tombstone_and_nothing_else(content: ContentKit) -> None:
     state = await check_all(content, interleavings(("d",), TEXTS))
     assert [row["deleted_at"] for row in state.pop("document")] == [True]
-    assert state == {"item": [], "item_version": []}
+    assert state == {"item": [], "item_version": [], "last_result": []}
 
 
 async def test_results_that_come_again_with_other_ids_change_nothing(content: ContentKit) -> None:

@@ -23,12 +23,12 @@ returning version, parsed_version, deleted_at
 class Heard:
     """How a version stands among all that was heard of its document.
 
-    `newest` while no greater version was heard of, by whatever event; `searchable` while no greater one was
-    parsed. Neither is true of a document that is gone.
+    `newest` while no greater version was heard of, by whatever event; `current` when it is the newest parsed one, of
+    which search and graph tell. Neither is true of a document that is gone.
     """
 
     newest: bool
-    searchable: bool
+    current: bool
 
 
 async def hear(tx: Transaction, document: UUID, version: int, *, parsed: bool = False, deleted: bool = False) -> Heard:

@@ -179,6 +179,20 @@ class RelationSourceRow(Base, table=True):
     evidence: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
 
 
+class LastResultRow(Base, table=True):
+    """The last result that was heard of a module about a document: only this one becomes part of anything."""
+
+    __tablename__ = "last_result"
+    __table_args__ = DERIVED
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    module: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    version: int
+    sha256: str
+
+
 class AiRequestRow(Base, table=True):
     """One request to a module for one document version."""
 

@@ -26,6 +26,7 @@ async def link_document(job: Job[LinkDocument], outside: Outside) -> None:
             document_id=job.data.document_id,
             version=job.data.version,
             module=job.data.module,
+            sha256=job.data.sha256,
             extraction=Extraction.model_validate_json(content),
         ),
     )

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from kgl_contracts.ai import Capability, ExtractionRequested
 from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
-from kgl_graph.db import documents, graph, requests
+from kgl_graph.db import documents, graph, last_results, requests
 from kgl_graph.db.search_index import PRESENT
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
 from kgl_servicekit.database.transaction import Transaction
@@ -16,27 +16,24 @@ CAPABILITIES: tuple[Capability, ...] = ("extract", "summarise")
 
 
 async def hear_accepted(tx: Transaction, event: DocumentAccepted) -> Verdict:
-    """Note the version; work on older ones ends."""
+    """Note the version; those before it stay at work until it is parsed, which may never be."""
     heard = await documents.hear(tx, event.document_id, event.version)
-    if not heard.newest:
-        return SUPERSEDED
-    await end_older(tx, event.document_id, event.version)
-    return DONE
+    return DONE if heard.newest else SUPERSEDED
 
 
 async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
     """Have the version indexed, and each enabled module asked for its results.
 
-    Requests of a version that is not the newest end as they begin, so that the same ones exist in every order.
+    Requests of a version that is not the newest parsed one end as they begin: the same ones exist in every order.
     """
     heard = await documents.hear(tx, event.document_id, event.version, parsed=True)
-    if heard.newest:
+    if heard.current:
         await end_older(tx, event.document_id, event.version)
     for module in await modules(tx, tx.workspace):
         for capability in CAPABILITIES:
             if capability in module.capabilities:
-                await _request(tx, event, module, capability, wanted=heard.newest)
-    if not heard.searchable:
+                await _request(tx, event, module, capability, wanted=heard.current)
+    if not heard.current:
         await tx.report("graph.index", "superseded")
         return SUPERSEDED
     index = IndexDocument(
@@ -54,6 +51,7 @@ async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
     await documents.hear(tx, event.document_id, event.version, deleted=True)
     await end_older(tx, event.document_id, EVERY_VERSION)
     await PRESENT.remove(tx, event.document_id)
+    await last_results.forget(tx, event.document_id)
     entities, relations = await graph.retract(tx, event.document_id, None)
     await graph.remove_unfounded(tx, entities, relations)
     forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)

@@ -5,25 +5,29 @@ from uuid import UUID
 
 from kgl_contracts.ai import Extraction
 from kgl_contracts.graph import DocumentLinked, EntityCreated, RelationCreated
-from kgl_graph.db import documents, graph
+from kgl_graph.db import documents, graph, last_results
 from kgl_graph.domain.graph import NewEntity, NewRelation, new_entity, new_relation
 from kgl_servicekit.database.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkExtraction:
-    """A module's result on a document version."""
+    """A module's result on a document version, and its hash."""
 
     document_id: UUID
     version: int
     module: str
+    sha256: str
     extraction: Extraction
 
 
 async def link_extraction(tx: Transaction, command: LinkExtraction) -> None:
-    """Replace the scope (document, module); a version that is not current any more changes nothing."""
+    """Replace the scope (document, module); a version or result that is not the last any more changes nothing."""
     row = await documents.lock(tx, command.document_id)
-    if row is None or row["deleted_at"] is not None or row["version"] != command.version:
+    if row is None or row["deleted_at"] is not None or row["parsed_version"] != command.version:
+        return
+    scope = (command.document_id, command.module, "extraction", command.version)
+    if not await last_results.is_last(tx, *scope, command.sha256):
         return
     entities, relations = _graph_of(tx.workspace, command.extraction)
     before, stated = await graph.retract(tx, command.document_id, command.module)

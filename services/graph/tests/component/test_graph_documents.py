@@ -1,11 +1,13 @@
 """Documents come, change and go, in any order of their events."""
 
+import hashlib
 from uuid import UUID
 
 from kgl_contracts.ai import EntityRef, ExtractedEntity, ExtractedRelation, Extraction, ExtractionCompleted, Span
 from kgl_graph.testing import GraphKit, chunk_id, deleted
 from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.orders import call_back, jobs_left
 
 
 def found(document: UUID, version: int, name: str) -> Extraction:
@@ -20,7 +22,8 @@ def found(document: UUID, version: int, name: str) -> Extraction:
 
 async def result(graph: GraphKit, document: UUID, version: int, extraction: Extraction) -> ExtractionCompleted:
     content = extraction.model_dump_json().encode()
-    info = await graph.objects.put(f"graph/{document}/{version}", content)
+    key = f"graph/{document}/{version}/{hashlib.sha256(content).hexdigest()}"
+    info = await graph.objects.put(key, content)
     return ExtractionCompleted(
         request_id=uuid7(),
         document_id=document,
@@ -28,7 +31,7 @@ async def result(graph: GraphKit, document: UUID, version: int, extraction: Extr
         module="reader",
         entities=1,
         relations=1,
-        result_object=f"graph/{document}/{version}",
+        result_object=key,
         sha256=info.sha256,
     )
 
@@ -63,3 +66,19 @@ async def test_an_entity_stays_while_another_document_speaks_of_it(graph: GraphK
     assert {row["name"] for row in await graph.rows("select name from entity")} == {"Ada", "Other"}
     await graph.hear(deleted(second, 1))
     assert await graph.rows("select name from entity") == []
+
+
+async def test_the_last_of_two_results_wins_although_the_older_one_is_linked_last(graph: GraphKit) -> None:
+    document = await graph.index(["Ada wrote"])
+    for name in ("Older", "Newer"):
+        await graph.hear(await result(graph, document, 1, found(document, 1, name)))
+    put_off = await graph.rows(
+        """update job set run_at = now() + interval '1 hour'
+           where kind = 'graph.link' and data ->> 'sha256' <> (select sha256 from last_result) returning id"""
+    )
+    assert len(put_off) == 1
+    await graph.work()
+    await graph.database.run((), call_back, None)
+    await graph.work()
+    assert await graph.database.run((), jobs_left, None) == []
+    assert {row["name"] for row in await graph.rows("select name from entity")} == {"Newer", "Other"}

@@ -43,7 +43,7 @@ from kgl_servicekit.operations import Receipt
 router = ApiRouter(prefix="/documents", tags=["documents"])
 
 
-def _outside(request: Request) -> Outside:
+async def _outside(request: Request) -> Outside:
     outside: Outside = request.app.state.outside
     return outside
 
@@ -157,9 +157,11 @@ async def get_chunks(
     """The chunks of a version as JSON Lines, in order; gzip if the client takes it."""
     found = await run(_parsed_version, ReadVersion(document_id, version))
     lines = _lines_from(outside.objects.stream(found.chunks_object or ""), cursor)
-    headers = {"ETag": f'"{found.chunks_sha256}-{cursor}"', "Vary": "Accept-Encoding"}
+    tag = f"{found.chunks_sha256}-{cursor}"
+    headers = {"ETag": f'"{tag}"', "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
+        # a strong tag names octets, and the packed ones are others (RFC 9110, 8.8.3.3)
+        headers |= {"ETag": f'"{tag}-gzip"', "Content-Encoding": "gzip"}
         lines = _gzipped(lines)
     return StreamingResponse(lines, media_type="application/jsonl", headers=headers)
 

@@ -95,6 +95,24 @@ async def test_chunks_start_at_a_cursor_and_come_packed_if_asked(ingest: Ingest)
     assert unchanged.status_code == 304
 
 
+async def test_packed_chunks_have_a_tag_of_their_own_that_is_known_to_who_asks_for_them_packed(ingest: Ingest) -> None:
+    receipt = (await ingest.upload(TEXT)).json()
+    async with working(ingest):
+        await eventually(lambda: parsed(ingest, receipt["subject"]))
+    path = f"/ingest/v1/documents/{receipt['subject']}/versions/1/chunks"
+
+    async def ask(coding: str, **known: str) -> httpx.Response:
+        return await ingest.client.get(path, headers={**ingest.headers, "Accept-Encoding": coding, **known})
+
+    plain, packed = await ask("identity"), await ask("gzip")
+    assert plain.headers["etag"] != packed.headers["etag"]
+    assert "Accept-Encoding" in plain.headers["vary"]
+    assert plain.headers["vary"] == packed.headers["vary"]
+    for coding, same, other in (("identity", plain, packed), ("gzip", packed, plain)):
+        assert (await ask(coding, **{"If-None-Match": same.headers["etag"]})).status_code == 304
+        assert (await ask(coding, **{"If-None-Match": other.headers["etag"]})).status_code == 200
+
+
 async def test_the_same_content_twice_is_refused_and_names_the_first(ingest: Ingest) -> None:
     first = (await ingest.upload("hello")).json()
     refused = await ingest.upload("hello")

@@ -17,12 +17,12 @@ from kgl_client.api import Api, ApiProblem
 from kgl_client.events import CannotDo, Event, EventModule, HttpEvents, KafkaEvents, KafkaOptions, Result, Retry
 from kgl_client.events.http import Place
 from kgl_client.events.results import result_id
-from kgl_client.testing import MockKafka, header, mock_kafka
 from kgl_contracts.content import ItemDrafted, ItemPublished
 from kgl_contracts.event import EventData, with_example
 from kgl_contracts.topics import CONTENT, dead_letter_topic, module_topic
 from kgl_publish.testing import PublishKit, publish_kit
 from kgl_servicekit.ids import derived_id, uuid7
+from kgl_servicekit.testing.kafka_records import MockKafka, header, mock_kafka
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests
 

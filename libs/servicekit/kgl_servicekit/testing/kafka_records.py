@@ -1,58 +1,30 @@
-"""A Kafka for the tests of modules, without a server: librdkafka's mock cluster. Needs `confluent-kafka`.
+"""Records of a mock cluster: what tests of modules put there, and what they find."""
 
-The mock speaks the protocol over TCP, with groups and idempotence. Its functions are exported by librdkafka and
-not by its Python binding, so they are called by ctypes (rdkafka_mock.h).
-"""
-
-import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 from uuid import UUID, uuid4
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition, cimpl
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
+from kgl_servicekit.testing.kafka import MockCluster
 
-PARTITIONS = 4
-_PRODUCER = 0
+PARTITIONS = 4  # the mock's own number, for topics that come to be as they are written to
 _TIMEOUT = 10.0
-_POINTER, _TEXT, _NUMBER = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
-    "rd_kafka_conf_new": (_POINTER, []),
-    "rd_kafka_conf_set": (_NUMBER, [_POINTER, _TEXT, _TEXT, _TEXT, ctypes.c_size_t]),
-    "rd_kafka_new": (_POINTER, [_NUMBER, _POINTER, _TEXT, ctypes.c_size_t]),
-    "rd_kafka_destroy": (None, [_POINTER]),
-    "rd_kafka_mock_cluster_new": (_POINTER, [_POINTER, _NUMBER]),
-    "rd_kafka_mock_cluster_destroy": (None, [_POINTER]),
-    "rd_kafka_mock_cluster_bootstraps": (_TEXT, [_POINTER]),
-    "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [_POINTER, ctypes.c_int32]),
-}
 
 
 @contextmanager
 def mock_kafka() -> Iterator["MockKafka"]:
-    """A cluster of one broker in this process; everything in it is forgotten in the end."""
-    library = ctypes.CDLL(cimpl.__file__)
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    message = ctypes.create_string_buffer(512)
-    configuration = library.rd_kafka_conf_new()
-    library.rd_kafka_conf_set(configuration, b"log_level", b"0", message, len(message))
-    client = library.rd_kafka_new(_PRODUCER, configuration, message, len(message))
-    cluster = library.rd_kafka_mock_cluster_new(client, 1)
-    # a real broker waits three seconds for more members before it first divides
-    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
+    """A cluster of its own, without topics; everything in it is forgotten in the end."""
+    cluster = MockCluster()
     try:
-        yield MockKafka(library.rd_kafka_mock_cluster_bootstraps(cluster).decode())
+        yield MockKafka(cluster.bootstrap)
     finally:
-        library.rd_kafka_mock_cluster_destroy(cluster)
-        library.rd_kafka_destroy(client)
+        cluster.close()
 
 
 @dataclass
