@@ -8,6 +8,7 @@ from kgl_contracts.operations import StageState
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.jobs import queue
 from kgl_servicekit.jobs.declare import JobData
@@ -61,15 +62,19 @@ class Job(Generic[D]):
     async def finish(
         self, use_case: Callable[[Transaction, C], Awaitable[R]], command: C, *, state: StageState = "done"
     ) -> R:
-        """Commit the effect, its events and the end of the job together; raises LeaseLost."""
+        """Commit the effect, its events and the end of the job together; raises LeaseLost.
+
+        The stage ends as `state`, or as superseded when the use case answers SUPERSEDED.
+        """
 
         async def finishing(tx: Transaction, command: C) -> R:
             if not await queue.end(tx, self.claimed, "done"):
                 raise LeaseLost(f"job {self.id} is no longer ours")
             result = await use_case(tx, command)
             if self.claimed.stage is not None:
+                ended: StageState = "superseded" if result is SUPERSEDED else state
                 await tx.report(
-                    self.claimed.stage, state, run=self.claimed.run, attempt=self.claimed.attempt, holder=None
+                    self.claimed.stage, ended, run=self.claimed.run, attempt=self.claimed.attempt, holder=None
                 )
             return result
 

@@ -95,16 +95,16 @@ async def request_draft(tx: Transaction, event: ContentGenerated) -> Verdict:
     return DONE
 
 
-async def record_generated(tx: Transaction, command: RecordGenerated) -> None:
+async def record_generated(tx: Transaction, command: RecordGenerated) -> Verdict:
     """Make a module's text a draft; the same text again changes nothing, another one is a new version.
 
     A version that somebody has submitted or approved is not touched: it is about what they have read.
     """
     if not await items.hear(tx, command.document_id, command.version):
-        return
+        return SUPERSEDED
     scope = (command.document_id, command.module, command.kind, command.version)
     if not await last_results.is_last(tx, *scope, command.sha256):
-        return
+        return SUPERSEDED
     summary = command.summary
     draft = Draft(
         title=summary.title,
@@ -119,6 +119,7 @@ async def record_generated(tx: Transaction, command: RecordGenerated) -> None:
         await tx.emit(ItemDrafted(item_id=made, version=1, kind=command.kind, document_id=command.document_id))
     elif _differs(item, draft) and item.state not in {"submitted", "approved"}:
         await _new_version(tx, item, draft)
+    return DONE
 
 
 def _differs(item: Item, draft: Draft) -> bool:

@@ -8,6 +8,7 @@ from kgl_contracts.graph import DocumentLinked, EntityCreated, RelationCreated
 from kgl_graph.db import documents, graph, last_results
 from kgl_graph.domain.graph import NewEntity, NewRelation, new_entity, new_relation
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +22,14 @@ class LinkExtraction:
     extraction: Extraction
 
 
-async def link_extraction(tx: Transaction, command: LinkExtraction) -> None:
-    """Replace the scope (document, module); a version or result that is not the last any more changes nothing."""
+async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
+    """Replace the scope (document, module); a version or result that is not the last any more is superseded."""
     row = await documents.lock(tx, command.document_id)
     if row is None or row["deleted_at"] is not None or row["parsed_version"] != command.version:
-        return
+        return SUPERSEDED
     scope = (command.document_id, command.module, "extraction", command.version)
     if not await last_results.is_last(tx, *scope, command.sha256):
-        return
+        return SUPERSEDED
     entities, relations = _graph_of(tx.workspace, command.extraction)
     before, stated = await graph.retract(tx, command.document_id, command.module)
     await graph.lock_entities(tx, sorted({entity.id for entity in entities} | before))
@@ -58,6 +59,7 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> None:
             mentions=mentions,
         )
     )
+    return DONE
 
 
 async def add_to_graph(

@@ -4,6 +4,7 @@ import hashlib
 from uuid import UUID
 
 from kgl_contracts.ai import EntityRef, ExtractedEntity, ExtractedRelation, Extraction, ExtractionCompleted, Span
+from kgl_contracts.operations import ReceiptProgressed
 from kgl_graph.testing import GraphKit, chunk_id, deleted
 from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.ids import uuid7
@@ -69,9 +70,9 @@ async def test_an_entity_stays_while_another_document_speaks_of_it(graph: GraphK
 
 
 async def test_the_last_of_two_results_wins_although_the_older_one_is_linked_last(graph: GraphKit) -> None:
-    document = await graph.index(["Ada wrote"])
+    document, operation = await graph.index(["Ada wrote"]), uuid7()
     for name in ("Older", "Newer"):
-        await graph.hear(await result(graph, document, 1, found(document, 1, name)))
+        await graph.hear(await result(graph, document, 1, found(document, 1, name)), operation)
     put_off = await graph.rows(
         """update job set run_at = now() + interval '1 hour'
            where kind = 'graph.link' and data ->> 'sha256' <> (select sha256 from last_result) returning id"""
@@ -82,3 +83,7 @@ async def test_the_last_of_two_results_wins_although_the_older_one_is_linked_las
     await graph.work()
     assert await graph.database.run((), jobs_left, None) == []
     assert {row["name"] for row in await graph.rows("select name from entity")} == {"Newer", "Other"}
+    rows = await graph.rows("select data from outbox_log where type = $1 order by id", ReceiptProgressed.event_type)
+    told = [entry for row in rows for entry in ReceiptProgressed.model_validate_json(row["data"]).entries]
+    ends = [entry.state for entry in told if entry.stage == "graph.link.reader" and entry.state != "running"]
+    assert ends == ["done", "superseded"]
