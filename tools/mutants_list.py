@@ -47,8 +47,8 @@ MUTANTS = (
     Mutant(
         "seek-back removed",
         f"{_KIT}/events/consumer.py",
-        "                except Unavailable as out:\n                    await self._seek_back(consumer, polled)\n",
-        "                except Unavailable as out:\n",
+        "            except Unavailable as out:\n                await self._seek_back(consumer, polled)\n",
+        "            except Unavailable as out:\n",
         (f"{_GUARDS}::test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing",),
     ),
     Mutant(
@@ -146,7 +146,7 @@ MUTANTS = (
         f"{_KIT}/events/settle.py",
         "and partition = $4 and next = $6\nreturning",
         "and partition = $4 and $6::bigint is not null\nreturning",
-        (f"{_PATH}::test_two_workers_share_the_partitions_and_a_new_one_goes_on_where_the_old_ended",),
+        (f"{_GUARDS}::test_a_batch_that_does_not_begin_at_the_stored_position_is_refused_whole",),
     ),
     Mutant(
         "gap ignored",

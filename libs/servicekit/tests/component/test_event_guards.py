@@ -13,9 +13,11 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.holds import lock_head
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.relay import Relay
+from kgl_servicekit.events.settle import Batch, PositionMoved, settle
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import MIGRATIONS, count, count_and_tell
@@ -218,3 +220,23 @@ async def test_without_a_place_for_its_event_an_effect_is_not_there_either(datab
         return int(await tx.fetchval("select count(*) from counter"))
 
     assert await database.run(WORKSPACE, counted, None) == 0
+
+
+async def test_a_batch_that_does_not_begin_at_the_stored_position_is_refused_whole(
+    database: Database, bus: MemoryBus
+) -> None:
+    handler, document = Handler(), uuid7()
+    ack = bus.append(record(document, 1))
+    async with running(SubscriptionRunner(database, bus, handler.subscription).run):
+        await eventually(lambda: _all(database, {f"{document}/1": 1}))
+    bus.append(record(document, 2))
+    zombie = Batch(
+        incarnation=await bus.incarnation(DOCUMENTS.name),
+        partition=ack.partition,
+        start=ack.offset,
+        end=ack.offset + 2,
+        deliveries=[decode(handler.subscription, r) for r in bus.log(DOCUMENTS.name, ack.partition)[ack.offset :]],
+    )
+    with pytest.raises(PositionMoved):
+        await database.run(WORKSPACE, settle, (handler.subscription, zombie))
+    assert await consumed_events(database) == {f"{document}/1": 1}
