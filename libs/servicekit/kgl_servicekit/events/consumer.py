@@ -138,7 +138,7 @@ class SubscriptionRunner:
         topic = self._place.topic
         if await self._bus.incarnation(topic) != self._place.incarnation:
             raise Unavailable(f"The topic {topic} has begun a new life.", retry_after=1)
-        begins, ends = await self._bus.begin_offsets(topic), await self._bus.end_offsets(topic)
+        begins, ends = await asyncio.gather(self._bus.begin_offsets(topic), self._bus.end_offsets(topic))
         assigned = await self._database.run((), positions.assign, (self._at(partitions), begins, ends))
         for partition, place in assigned.items():
             self._next[partition] = place.next

@@ -165,6 +165,8 @@ class Relay:
         owned = self._shards.owned
 
         async def delete(tx: Transaction, ids: list[int]) -> None:
+            # what a crash of the server takes back of this is sent again, and settled as a duplicate
+            await tx.execute("set local synchronous_commit = off")
             if await tx.execute(_DELETE, ids, list(owned), list(owned.values()), self._shards.owner) != "DELETE 0":
                 await self._memory.remember(tx, acks)
 

@@ -30,7 +30,7 @@ class WatchedBus(MockKafkaBus):
     """Lets the test see how the group divides its partitions."""
 
     def __init__(self, cluster: MockCluster, prefix: str) -> None:
-        super().__init__(cluster, prefix=prefix)
+        super().__init__(cluster, prefix=prefix, session=6.0, limit=10.0)
         self.members: list[KafkaConsumer] = []
 
     def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> KafkaConsumer:
@@ -109,7 +109,7 @@ async def test_every_event_has_one_effect_in_order_while_a_member_comes_and_goes
     relay, first = (asyncio.ensure_future(loop()) for loop in (Relay(database, bus, worker="w").run, staying.run))
     await emit(5)
     second = asyncio.ensure_future(leaving.run())
-    await eventually(bus.divided, within=20)
+    await eventually(bus.divided, within=40)
     emitting = asyncio.ensure_future(emit(EVENTS_OF_A_KEY - 5))
     await eventually(lambda: all_of(consumed(database), KEYS * 8), within=20)
     second.cancel()
