@@ -68,7 +68,7 @@ class System:
                 nexts = sum(1 for name in counts if name.startswith("next ") and "/" in name)
                 return counts if done and nexts >= events else Counter()
 
-            return await eventually(through, within=90)
+            return await eventually(through, within=200)
 
     async def counts(self) -> Counter[str]:
         async def read(tx: Transaction, _: None) -> Counter[str]:
