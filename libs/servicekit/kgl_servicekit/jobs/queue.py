@@ -33,8 +33,10 @@ SUSPECT = 2
 
 An index has this number in its predicate."""
 
-DEATHS = 5
-"""A job that has seen so many workers end, three of them alone, is failed as their killer."""
+DEATHS = 10
+"""A job that has seen so many workers end, eight of them alone, is failed as their killer.
+
+Fewer would blame a slow job for kills at random: six of them met the same first job five times in a test."""
 
 _WRITE = """
 insert into job (id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, run_at)
