@@ -52,13 +52,37 @@ from input i left join fresh f using (event_id) left join kept k using (event_id
 """
 
 
+KeyPositions = dict[tuple[str, str], tuple[int, int]]
+"""The last settled (epoch, sequence) by (key, source)."""
+
+
+async def seen_keys(tx: Transaction, subscription: str, topic: str, keys: Sequence[str]) -> KeyPositions:
+    """What a subscription, or a generation of one, has settled of these keys."""
+    rows = await tx.fetch(_SEEN, subscription, topic, keys)
+    return {(row["key"], row["source"]): (row["epoch"], row["last"]) for row in rows}
+
+
+async def remember_keys(tx: Transaction, subscription: str, topic: str, settled: KeyPositions) -> None:
+    """Write what was settled, in sorted order."""
+    places = sorted(settled)
+    await tx.execute(
+        _REMEMBER,
+        subscription,
+        topic,
+        [key for key, _ in places],
+        [source for _, source in places],
+        [settled[place][0] for place in places],
+        [settled[place][1] for place in places],
+    )
+
+
 @dataclass(slots=True)
 class Order:
     """What was settled before a batch, and what the batch adds to it."""
 
     from_start: bool
     compacted: bool
-    last: dict[tuple[str, str], tuple[int, int]]
+    last: KeyPositions
     changed: set[tuple[str, str]] = field(default_factory=set)
     received: dict[UUID, Fate] = field(default_factory=dict)
 
@@ -68,8 +92,7 @@ class Order:
     ) -> "Order":
         """Read what is known of the batch's keys, and take unsequenced events into the inbox."""
         name, topic = subscription.name, subscription.topic
-        rows = await tx.fetch(_SEEN, name, topic.name, list({delivery.key for delivery in deliveries}))
-        last = {(row["key"], row["source"]): (row["epoch"], row["last"]) for row in rows}
+        last = await seen_keys(tx, name, topic.name, list({delivery.key for delivery in deliveries}))
         order = cls(from_start, topic.compacted, last)
         if not topic.sequenced:
             envelopes = [d.envelope for d in deliveries if d.envelope is not None and d.envelope.sequence is None]
@@ -107,18 +130,9 @@ class Order:
 
     async def remember(self, tx: Transaction, subscription: Subscription) -> None:
         """Write what the batch has settled."""
-        if not self.changed:
-            return
-        changed = sorted(self.changed)
-        await tx.execute(
-            _REMEMBER,
-            subscription.name,
-            subscription.topic.name,
-            [key for key, _ in changed],
-            [source for _, source in changed],
-            [self.last[place][0] for place in changed],
-            [self.last[place][1] for place in changed],
-        )
+        if self.changed:
+            changed = {place: self.last[place] for place in self.changed}
+            await remember_keys(tx, subscription.name, subscription.topic.name, changed)
 
     def _received(self, envelope: Envelope) -> Fate:
         fate = self.received.get(envelope.id, "next")

@@ -7,6 +7,7 @@ from uuid import UUID
 from kgl_contracts.operations import SnapshotEnd, SnapshotRequested
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
+from kgl_servicekit.events.order import remember_keys, seen_keys
 from kgl_servicekit.events.rebuild import Rebuild, RebuildLost, RebuildRunning, Rebuilt, Run, Write
 from kgl_servicekit.events.subscription import cause_of
 from kgl_servicekit.ids import uuid7
@@ -36,17 +37,6 @@ returning received, expected
 _MOVE = """
 update consumer_position set next = $6
 where subscription = $1 and topic = $2 and incarnation = $3 and partition = $4 and next = $5
-"""
-
-_SEEN = """
-select key, source, epoch, last from key_position where subscription = $1 and topic = $2 and key = any($3::text[])
-"""
-
-_REMEMBER = """
-insert into key_position (subscription, topic, key, source, epoch, last)
-select $1, $2, key, source, epoch, last
-from unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[]) as i(key, source, epoch, last)
-on conflict (subscription, topic, key, source) do update set epoch = excluded.epoch, last = excluded.last
 """
 
 
@@ -169,8 +159,7 @@ async def apply(tx: Transaction, command: tuple[Run, Changes]) -> None:
     if await tx.execute(_MOVE, *place, batch.start, batch.end) != "UPDATE 1":
         raise RebuildLost(f"{run.generation} is not at {batch.start} of partition {batch.partition}")
     keys = sorted({change.delivery.key for change in batch.changes})
-    rows = await tx.fetch(_SEEN, run.generation, batch.topic, keys)
-    seen = {(row["key"], row["source"]): (row["epoch"], row["last"]) for row in rows}
+    seen = await seen_keys(tx, run.generation, batch.topic, keys)
     lost: set[str] = set()
     found: set[str] = set()
     received, expected = 0, None
@@ -191,7 +180,7 @@ async def apply(tx: Transaction, command: tuple[Run, Changes]) -> None:
         await change.write(tx.scoped(cause_of(delivery.envelope), delivery.workspaces()))
         found.add(name)
         lost.discard(name)
-    await _remember(tx, run, batch.topic, seen)
+    await remember_keys(tx, run.generation, batch.topic, seen)
     await _keep(tx, run, received, expected, lost, found)
 
 
@@ -205,19 +194,6 @@ def _repeated(delivery: Delivery, seen: dict[tuple[str, str], tuple[int, int]]) 
         return True
     seen[place] = at
     return False
-
-
-async def _remember(tx: Transaction, run: Run, topic: str, seen: Mapping[tuple[str, str], tuple[int, int]]) -> None:
-    places = sorted(seen)
-    await tx.execute(
-        _REMEMBER,
-        run.generation,
-        topic,
-        [key for key, _ in places],
-        [source for _, source in places],
-        [seen[place][0] for place in places],
-        [seen[place][1] for place in places],
-    )
 
 
 async def _keep(

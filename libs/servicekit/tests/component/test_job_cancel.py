@@ -1,11 +1,8 @@
 """Cancelled and reopened: by job and by operation, queued and running."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
-
-import pytest
 
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
@@ -21,20 +18,12 @@ from kgl_servicekit.testing.jobs import (
     counted,
     handled_by,
     in_state,
-    job_database,
     reports,
     row,
     running,
     start_job,
 )
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests
-
-
-@pytest.fixture
-async def database(postgres: PostgresForTests) -> AsyncIterator[Database]:
-    async with job_database(postgres) as opened:
-        yield opened
 
 
 async def cancel(database: Database, workspace: UUID = WORKSPACE, **which: Any) -> int:

@@ -1,9 +1,5 @@
 """Jobs that end the worker that does them, and those that only stood beside one."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.jobs import line, queue
@@ -16,7 +12,6 @@ from kgl_servicekit.testing.jobs import (
     counted,
     handled_by,
     in_state,
-    job_database,
     reports,
     row,
     running,
@@ -24,13 +19,6 @@ from kgl_servicekit.testing.jobs import (
     start_job,
 )
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests
-
-
-@pytest.fixture
-async def database(postgres: PostgresForTests) -> AsyncIterator[Database]:
-    async with job_database(postgres) as opened:
-        yield opened
 
 
 async def claim_suspect(database: Database) -> list[Claimed]:

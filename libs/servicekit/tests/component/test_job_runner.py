@@ -1,7 +1,6 @@
 """What becomes of a job: done, tried again, failed for good, given back."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,7 +15,6 @@ from kgl_servicekit.testing.jobs import (
     counted,
     handled_by,
     in_state,
-    job_database,
     reports,
     row,
     running,
@@ -24,13 +22,6 @@ from kgl_servicekit.testing.jobs import (
     start_job,
 )
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests
-
-
-@pytest.fixture
-async def database(postgres: PostgresForTests) -> AsyncIterator[Database]:
-    async with job_database(postgres) as opened:
-        yield opened
 
 
 async def work(job: Job[Work], _: object) -> None:
