@@ -161,9 +161,9 @@ class Session:
             auto_offset_reset="earliest",
             **parse_security(self._options.security),
         )
-        await self.broker.connect()
-        await consumer.start()
         try:
+            await self.broker.connect()
+            await consumer.start()
             for place, end in (await consumer.end_offsets(consumer.assignment())).items():
                 while await consumer.position(place) < end:
                     for record in (await consumer.getmany(place, timeout_ms=1000)).get(place, ()):

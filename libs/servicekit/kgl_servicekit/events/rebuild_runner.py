@@ -115,8 +115,8 @@ class RebuildRunner:
             return {partition: known[partition] for partition in partitions}
 
         consumer = self._bus.consumer(topic.name, run.generation, load)
-        await consumer.start()
         try:
+            await consumer.start()
             yield consumer
         finally:
             await consumer.stop()

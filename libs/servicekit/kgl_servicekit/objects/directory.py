@@ -118,8 +118,9 @@ class DirectoryStore:
         if self._read_only:
             return
         for leftover in self._root.rglob(f"{_LEFTOVER}*"):
-            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-                leftover.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its writer is at work, and has finished
+                if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                    leftover.unlink()
 
     def _entries(self, prefix: str) -> list[ObjectEntry]:
         found = []

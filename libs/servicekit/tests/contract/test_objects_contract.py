@@ -109,6 +109,7 @@ async def test_old_leftovers_of_crashed_writers_are_removed_at_the_start(tmp_pat
     for leftover in (old, young):
         leftover.write_bytes(b"half")
     os.utime(old, (time.time() - 7200, time.time() - 7200))
+    (tmp_path / ".partial-done").symlink_to("gone meanwhile")
     await DirectoryStore(tmp_path).start()
     assert not old.exists()
     assert young.exists()

@@ -1,5 +1,6 @@
 """A rebuild that is cut off, taken over or refused, and what its swap leaves behind."""
 
+import asyncio
 from uuid import UUID
 
 import asyncpg
@@ -42,6 +43,26 @@ async def test_a_rebuild_that_ends_anywhere_is_gone_on_with(graph: GraphKit, sou
     await source.snapshot()
     assert await task == Rebuilt(1, keys=4)
     assert await index(graph) == before
+
+
+async def test_a_run_that_ends_while_it_joins_takes_no_part_in_its_group_any_more(
+    graph: GraphKit, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joining, regroup = asyncio.Event(), source.bus.regroup
+
+    async def stuck(topic: str, group: str) -> None:
+        if topic == REPLAY_GRAPH_DOCUMENTS.name and not joining.is_set():
+            joining.set()
+            await asyncio.Event().wait()
+        await regroup(topic, group)
+
+    monkeypatch.setattr(source.bus, "regroup", stuck)
+    task = rebuild(graph, source.bus)
+    await joining.wait()
+    await stop(task)
+    task = rebuild(graph, source.bus)
+    await source.snapshot()
+    assert await task == Rebuilt(1, keys=4)
 
 
 async def _received(graph: GraphKit, count: int) -> bool:
