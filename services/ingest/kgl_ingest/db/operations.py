@@ -45,6 +45,11 @@ set place = greatest(s.place, excluded.place),
     ended_at = case when excluded.place > s.place then excluded.ended_at else s.ended_at end
 """
 
+_LOCK = """
+select from operation where workspace_id = any($1::uuid[]) and id = any($2::uuid[])
+order by workspace_id, id for no key update
+"""
+
 _CONCLUDE = """
 with judged as (
     select o.workspace_id, o.id,
@@ -120,6 +125,12 @@ def _row(entry: Progress) -> tuple[Any, ...]:
 
 
 async def _conclude(tx: Transaction, workspaces: Sequence[UUID], operations: Sequence[UUID]) -> None:
+    """Judge operations by their stages.
+
+    Reports of one operation come on many partitions at once. Whoever judges last has to see what all others
+    wrote, so it first waits for them in a statement of its own: the next one's snapshot is newer.
+    """
+    await tx.execute(_LOCK, list(workspaces), list(operations))
     await tx.execute(_CONCLUDE, list(workspaces), list(operations), sorted(ENDED))
 
 
