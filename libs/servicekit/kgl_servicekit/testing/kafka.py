@@ -92,14 +92,14 @@ class MockKafkaBus(KafkaBus):
 @contextmanager
 def mock_cluster(topics: Sequence[Topic] = ()) -> Iterator[MockCluster]:
     """A cluster with these topics."""
-    cluster = MockCluster()
+    cluster, coordinator = MockCluster(), consumer.GroupCoordinator
     try:
         for topic in topics:
             cluster.create(topic.name, topic.partitions)
         consumer.GroupCoordinator = _PatientCoordinator
         yield cluster
     finally:
-        consumer.GroupCoordinator = GroupCoordinator
+        consumer.GroupCoordinator = coordinator  # as another cluster may still need it
         cluster.close()
 
 
