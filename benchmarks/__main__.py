@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.harness import Result, report
+from benchmarks.harness import Result, report, table
 from kgl_servicekit.process import run
 
 PARTS = ("hop", "relay", "command", "http", "permission", "ingest", "dev")
@@ -20,7 +20,9 @@ async def _measure(parts: list[str], console: Console) -> list[Result]:
     results: list[Result] = []
     for part in parts:
         console.print(f"measuring {part} ...")
-        results += await importlib.import_module(f"benchmarks.{part}").measure()
+        measured = await importlib.import_module(f"benchmarks.{part}").measure()
+        console.print(table(measured))
+        results += measured
     return results
 
 
@@ -28,7 +30,7 @@ def main() -> int:
     """Measure and report."""
     console = Console(width=160)
     results = run(_measure(sys.argv[1:] or list(PARTS), console))
-    return 0 if report(results, OUTPUT, console) else 1
+    return 0 if report(results, OUTPUT) else 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 ROUNDS = 5
@@ -94,14 +93,18 @@ async def per_second(count: int, work: Callable[[], Awaitable[None]]) -> float:
     return count / (time.perf_counter() - start)
 
 
-def report(results: Sequence[Result], path: Path, console: Console) -> bool:
-    """Print the table and write it as JSON; True when all hold."""
-    table = Table("figure", "unit", "ours", "limit", "ratio", "goal", "holds")
+def table(results: Sequence[Result]) -> Table:
+    """The results, one in a row."""
+    shown = Table("figure", "unit", "ours", "limit", "ratio", "goal", "holds")
     for r in results:
-        table.add_row(
+        shown.add_row(
             r.name, r.unit, _short(r.ours), _short(r.limit), _short(r.ratio), r.goal, "yes" if r.holds else "NO"
         )
-    console.print(table)
+    return shown
+
+
+def report(results: Sequence[Result], path: Path) -> bool:
+    """Write the results as JSON; True when all hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
     return all(r.holds for r in results)

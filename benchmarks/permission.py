@@ -59,6 +59,7 @@ async def measure() -> list[Result]:
         async with PostgresForTests(url).database(MIGRATIONS) as roles:
             database = Database(roles.service, service="counter")
             await database.start()
+            await _apply(database, Ticked(at=datetime.now(UTC)))
             ticking = asyncio.create_task(_tick(database))
             try:
                 for event in EVENTS:
