@@ -107,7 +107,9 @@ class PublishKit:
 
 
 @asynccontextmanager
-async def publish_kit(postgres: PostgresForTests) -> AsyncIterator[PublishKit]:
+async def publish_kit(
+    postgres: PostgresForTests, delivery_delays: tuple[float, ...] = (0, 0)
+) -> AsyncIterator[PublishKit]:
     """The service on a database of its own; failed deliveries are tried again at once, twice."""
     async with postgres.database(MIGRATIONS) as roles, _listening(Receiver()) as receiver:
         settings = PublishSettings(
@@ -115,7 +117,7 @@ async def publish_kit(postgres: PostgresForTests) -> AsyncIterator[PublishKit]:
             database_url=roles.service,
             bus_url="postgresql:///none",
             egress_allow=f"127.0.0.1:{receiver.port}",
-            delivery_delays=(0, 0),
+            delivery_delays=delivery_delays,
         )
         authority, workspace = FakeAuthority(), uuid7()
         service = replace(build(settings, MemoryBus()), authority=authority)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
@@ -22,6 +22,7 @@ from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity
 from loguru import logger
 
+from kgl_client.events.kafka_records import read_any_name
 from kgl_client.events.module import EventModule
 from kgl_client.events.results import Result
 from kgl_client.events.settling import DeadLetter, Incoming, Retry, settle
@@ -140,6 +141,7 @@ class Session:
             parser=self._parse,
             decoder=_whole_record,
         )
+        self._subscriber.get_msg = self._next  # type: ignore[method-assign]
         self._subscriber(self._receive)
 
     async def run(self) -> None:
@@ -174,6 +176,15 @@ class Session:
             await self.broker.stop()
         return self.settled
 
+    async def _next(self, consumer: AIOKafkaConsumer) -> "ConsumerRecord[Any, Any]":
+        """The next record. FastStream would ask again and again for one that cannot be read: that ends the session."""
+        try:
+            return await consumer.getone()
+        except UnicodeDecodeError as odd:
+            read_any_name()
+            self._break(KafkaError(f"a record has a header whose name is no text: {odd}"))
+            raise ConsumerStoppedError from odd
+
     async def _parse(self, record: "ConsumerRecord[Any, Any]") -> KafkaMessage:
         """FastStream's own parser drops a record over a null or non-UTF-8 header; this one reads none."""
         return KafkaMessage(body=record.value or b"", headers={}, raw_message=record, consumer=self._consumer)
@@ -192,8 +203,11 @@ class Session:
         try:
             await self._settle(self._consumer, record)
         except Exception as error:
-            if not self._broken.done():
-                self._broken.set_exception(error)
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_exception(error)
 
     async def _settle(self, consumer: AIOKafkaConsumer, record: "ConsumerRecord[Any, Any]") -> None:
         self._passing("received")

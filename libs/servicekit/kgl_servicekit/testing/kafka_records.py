@@ -5,8 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 from uuid import UUID, uuid4
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from kgl_contracts.envelope import Envelope
@@ -15,6 +18,42 @@ from kgl_servicekit.testing.kafka import MockCluster
 
 PARTITIONS = 4  # the mock's own number, for topics that come to be as they are written to
 _TIMEOUT = 10.0
+
+
+class NoText(str):
+    """The name of a header that comes as bytes which are no text."""
+
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        return b"n\xff"
+
+
+async def send_batch(
+    brokers: str,
+    topic: str,
+    key: bytes,
+    records: Sequence[tuple[bytes, Sequence[tuple[str, bytes]]]],
+    *,
+    compressed: bool = False,
+) -> None:
+    """One batch of values and headers into partition 0; aiokafka's builder in C makes only names that are text."""
+    foreign = AIOKafkaProducer(bootstrap_servers=brokers)
+    await foreign.start()
+    batch = foreign.create_batch()
+    batch._builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=_DefaultRecordBatchBuilderPy.CODEC_GZIP if compressed else 0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=0,
+        batch_size=10_000,
+    )
+    for value, headers in records:
+        batch.append(timestamp=None, key=key, value=value, headers=headers)
+    await (await foreign.send_batch(batch, topic, partition=0))
+    await foreign.stop()
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """What is particular to the Kafka transport, on a mock cluster of its own that can be made to fail."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.consumer import fetcher
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -25,6 +24,7 @@ from kgl_servicekit.testing.kafka import (
     MockKafkaBus,
     mock_cluster,
 )
+from kgl_servicekit.testing.kafka_records import NoText, send_batch
 from kgl_servicekit.testing.polling import eventually
 
 TOPIC = Topic("test.events", partitions=2)
@@ -105,40 +105,19 @@ async def test_headers_that_are_no_text_and_values_that_are_missing_break_nothin
     assert (second.key, second.value, second.headers) == ("", b"v", {})
 
 
-class NoText(str):
-    __slots__ = ()
-
-    def encode(self, *_: Any) -> bytes:
-        return b"n\xff"
-
-
-async def send_as(cluster: MockCluster, compression: str | None, *names: str) -> None:
-    """One batch of records, each with a header of that name; aiokafka's builder in C makes only names that are text."""
-    foreign = AIOKafkaProducer(bootstrap_servers=cluster.bootstrap)
-    await foreign.start()
-    batch = foreign.create_batch()
-    batch._builder = _DefaultRecordBatchBuilderPy(
-        magic=2,
-        compression_type=_DefaultRecordBatchBuilderPy.CODEC_GZIP if compression else 0,
-        is_transactional=0,
-        producer_id=-1,
-        producer_epoch=-1,
-        base_sequence=0,
-        batch_size=10_000,
-    )
-    for name in names:
-        batch.append(timestamp=None, key=b"k", value=name.encode(), headers=[(name, b"1"), ("ce_id", b"7")])
-    await (await foreign.send_batch(batch, TOPIC.name, partition=0))
-    await foreign.stop()
+async def send_as(cluster: MockCluster, names: Sequence[str], *, compressed: bool = False) -> None:
+    """One batch of records, each with a header of that name."""
+    records = [(name.encode(), [(name, b"1"), ("ce_id", b"7")]) for name in names]
+    await send_batch(cluster.bootstrap, TOPIC.name, b"k", records, compressed=compressed)
 
 
-@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("compressed", [False, True])
 async def test_a_header_whose_name_is_no_text_costs_one_new_beginning_and_no_record(
-    bus: MockKafkaBus, cluster: MockCluster, compression: str | None, monkeypatch: pytest.MonkeyPatch
+    bus: MockKafkaBus, cluster: MockCluster, compressed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # is put back after the test
-    await send_as(cluster, compression, "before ☂", NoText("odd"), "behind")
-    await send_as(cluster, None, "after")
+    await send_as(cluster, ["before ☂", NoText("odd"), "behind"], compressed=compressed)
+    await send_as(cluster, ["after"])
     consumer = bus.consumer(TOPIC.name, "all", from_zero)
     await consumer.start()
     with pytest.raises(Unavailable, match="no text"):

@@ -10,13 +10,14 @@ from kgl_servicekit.database.transaction import Transaction
 _COLUMNS = "name, capabilities, mode, deadline_seconds, version, updated_at"
 
 
-async def put_module(tx: Transaction, workspace_id: UUID, module: Module) -> None:
-    """Enable a module, or change what it is enabled for."""
-    await tx.execute(
+async def put_module(tx: Transaction, workspace_id: UUID, module: Module) -> Module:
+    """Enable a module as it is given, or change what it is enabled for, which makes the next version."""
+    row = await tx.fetchrow(
         f"""insert into enabled_module (workspace_id, {_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7)
             on conflict (workspace_id, name) do update set capabilities = excluded.capabilities, mode = excluded.mode,
-                deadline_seconds = excluded.deadline_seconds, version = excluded.version,
-                updated_at = excluded.updated_at""",
+                deadline_seconds = excluded.deadline_seconds, version = enabled_module.version + 1,
+                updated_at = excluded.updated_at
+            returning {_COLUMNS}""",
         workspace_id,
         module.name,
         list(module.capabilities),
@@ -25,6 +26,8 @@ async def put_module(tx: Transaction, workspace_id: UUID, module: Module) -> Non
         module.version,
         module.updated_at,
     )
+    assert row is not None
+    return _module(row)
 
 
 async def find_module(tx: Transaction, workspace_id: UUID, name: str, *, lock: bool = False) -> Module | None:

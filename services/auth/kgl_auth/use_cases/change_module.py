@@ -40,17 +40,17 @@ class DisableModule:
 
 async def enable_module(tx: Transaction, command: EnableModule) -> Module:
     """Enable the module, or change what it is enabled for."""
-    before = await modules.find_module(tx, command.workspace_id, command.name, lock=True)
-    command.precondition(before)
-    module = Module(
+    command.precondition(await modules.find_module(tx, command.workspace_id, command.name, lock=True))
+    wanted = Module(
         name=command.name,
         capabilities=tuple(sorted(set(command.capabilities))),
         mode=command.mode,
         deadline_seconds=command.deadline_seconds,
-        version=before.version + 1 if before else 1,
+        version=1,
         updated_at=tx.now,
     )
-    await modules.put_module(tx, command.workspace_id, module)
+    # not by what was found: a row that is not there cannot be locked
+    module = await modules.put_module(tx, command.workspace_id, wanted)
     await tx.emit(module_changed(command.workspace_id, module), workspace=command.workspace_id)
     details: dict[str, JsonValue] = {"capabilities": list(module.capabilities), "mode": module.mode}
     await tx.audit("module.enable", f"module:{module.name}", scope=command.workspace_id, details=details)

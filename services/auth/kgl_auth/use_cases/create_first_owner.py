@@ -74,6 +74,9 @@ async def _owner(tx: Transaction, command: CreateFirstOwner) -> User:
         return known.user
     user = User(id=tx.new_id("user"), email=email, name=command.name, created_at=tx.now)
     password_hash = await asyncio.to_thread(hash_password, command.password, HashCost())
-    await users.add_user(tx, user, password_hash)
+    if not await users.add_user(tx, user, password_hash):
+        known = await users.find_account(tx, email)  # registered since we looked, and committed
+        assert known is not None
+        return known.user
     await tx.audit("user.register", f"user:{user.id}", details={"first_owner": True})
     return user

@@ -83,20 +83,23 @@ async def _add_version(tx: Transaction, item: UUID, version: int, draft: Draft) 
 
 async def find(tx: Transaction, item: UUID, *, lock: bool = False) -> Item | None:
     """One item with its newest version; locked to the end of the transaction if asked."""
-    row = await tx.fetchrow(f"{_SHOWN} and i.id = $2 {'for update of i' if lock else ''}", tx.workspace, item)
+    if lock:
+        # by itself: whoever waits for a row gets its newest state, and everything joined to it as it was before
+        await tx.execute("select from item where workspace_id = $1 and id = $2 for update", tx.workspace, item)
+    row = await tx.fetchrow(f"{_SHOWN} and i.id = $2", tx.workspace, item)
     return None if row is None else Item(**dict(row))
 
 
 async def find_generated(tx: Transaction, document: UUID, module: str, kind: str) -> Item | None:
     """The item that a module's texts about a document become, locked."""
-    row = await tx.fetchrow(
-        f"{_SHOWN} and i.document_id = $2 and i.module = $3 and i.kind = $4 for update of i",
+    item = await tx.fetchval(
+        "select id from item where workspace_id = $1 and document_id = $2 and module = $3 and kind = $4 for update",
         tx.workspace,
         document,
         module,
         kind,
     )
-    return None if row is None else Item(**dict(row))
+    return None if item is None else await find(tx, item)
 
 
 async def listed(

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
+from kgl_servicekit.database.last_results import LastResult
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -78,18 +79,11 @@ class DocumentRow(Base, table=True):
     deleted_at: datetime | None = Field(sa_type=DateTime(timezone=True))
 
 
-class LastResultRow(Base, table=True):
-    """The last result that was heard of a module about a document: only this one becomes part of anything."""
+class LastResultRow(LastResult, Base, table=True):
+    """The last result that was heard of a module about a document."""
 
     __tablename__ = "last_result"
     __table_args__ = DERIVED
-
-    workspace_id: UUID = Field(primary_key=True)
-    document_id: UUID = Field(primary_key=True)
-    module: str = Field(primary_key=True)
-    kind: str = Field(primary_key=True)
-    version: int
-    sha256: str
 
 
 METADATA = Base.metadata

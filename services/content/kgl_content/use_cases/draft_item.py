@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from kgl_content.db import items, last_results
+from kgl_content.db import items
 from kgl_content.domain.items import DocumentGone, Draft, Item, ItemNotFound, after
 from kgl_content.domain.tags import item_tag
 from kgl_content.jobs.declared import DraftContent
 from kgl_contracts.ai import ContentGenerated, Summary
 from kgl_contracts.content import ItemDrafted
 from kgl_contracts.ingest import DocumentDeleted
+from kgl_servicekit.database import last_results
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 from kgl_servicekit.http.conditional import Condition

@@ -10,6 +10,7 @@ from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field, SQLModel
 
 from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
+from kgl_servicekit.database.last_results import LastResult
 from kgl_servicekit.database.shadow_tables import rebuild_table
 
 DIMENSIONS = 256
@@ -179,18 +180,11 @@ class RelationSourceRow(Base, table=True):
     evidence: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
 
 
-class LastResultRow(Base, table=True):
-    """The last result that was heard of a module about a document: only this one becomes part of anything."""
+class LastResultRow(LastResult, Base, table=True):
+    """The last result that was heard of a module about a document."""
 
     __tablename__ = "last_result"
     __table_args__ = DERIVED
-
-    workspace_id: UUID = Field(primary_key=True)
-    document_id: UUID = Field(primary_key=True)
-    module: str = Field(primary_key=True)
-    kind: str = Field(primary_key=True)
-    version: int
-    sha256: str
 
 
 class AiRequestRow(Base, table=True):

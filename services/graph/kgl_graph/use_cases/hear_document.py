@@ -4,9 +4,10 @@ from uuid import UUID
 
 from kgl_contracts.ai import Capability, ExtractionRequested
 from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
-from kgl_graph.db import documents, graph, last_results, requests
+from kgl_graph.db import documents, graph, requests
 from kgl_graph.db.search_index import PRESENT
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
+from kgl_servicekit.database import last_results
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 from kgl_servicekit.identity.access import Module, modules

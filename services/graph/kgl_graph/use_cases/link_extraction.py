@@ -5,8 +5,9 @@ from uuid import UUID
 
 from kgl_contracts.ai import Extraction
 from kgl_contracts.graph import DocumentLinked, EntityCreated, RelationCreated
-from kgl_graph.db import documents, graph, last_results
+from kgl_graph.db import documents, graph
 from kgl_graph.domain.graph import NewEntity, NewRelation, new_entity, new_relation
+from kgl_servicekit.database import last_results
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 

@@ -1,8 +1,9 @@
 """Have a module's result linked, unless the document has moved on."""
 
 from kgl_contracts.ai import ExtractionCompleted
-from kgl_graph.db import documents, last_results
+from kgl_graph.db import documents
 from kgl_graph.jobs.declared import LinkDocument
+from kgl_servicekit.database import last_results
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 

@@ -33,6 +33,11 @@ async def list_consumers(tx: Transaction, after: str, limit: int) -> list[Consum
     return [Consumer(**dict(row)) for row in rows]
 
 
+async def lock_names(tx: Transaction) -> None:
+    """Let nobody else make a consumer of the workspace until the end of the transaction."""
+    await tx.execute("select pg_advisory_xact_lock(hashtext('kgl_publish.consumers'), hashtext($1))", str(tx.workspace))
+
+
 async def count(tx: Transaction) -> int:
     """How many consumers the workspace has."""
     number: int = await tx.fetchval("select count(*) from event_consumer where workspace_id = $1", tx.workspace)

@@ -142,8 +142,8 @@ async def abandon(tx: Transaction, delivery: UUID) -> None:
 async def reopen(tx: Transaction, delivery: UUID) -> asyncpg.Record | None:
     """The delivery is pending again."""
     return await tx.fetchrow(
-        """update delivery set state = 'pending', ended_at = null where workspace_id = $1 and id = $2
-           returning attempts""",
+        """update delivery set state = 'pending', next_at = null, ended_at = null
+           where workspace_id = $1 and id = $2 returning attempts""",
         tx.workspace,
         delivery,
     )

@@ -25,7 +25,8 @@ async def put_consumer(tx: Transaction, command: PutConsumer) -> tuple[Consumer,
 
     Raises ConsumersTooMany, PreconditionFailed.
     """
-    before = await consumers.show(tx, command.name)
+    await consumers.lock_names(tx)
+    before = await _locked(tx, command.name)
     if before is None:
         command.condition.check("")
         if await consumers.count(tx) >= MOST_CONSUMERS:
@@ -41,7 +42,7 @@ async def put_consumer(tx: Transaction, command: PutConsumer) -> tuple[Consumer,
 async def remove_consumer(tx: Transaction, command: tuple[str, Condition]) -> None:
     """Forget the consumer. Raises ConsumerNotFound, PreconditionFailed."""
     name, condition = command
-    before = await consumers.show(tx, name)
+    before = await _locked(tx, name)
     if before is None:
         raise ConsumerNotFound
     condition.check(etag_of(before))
@@ -54,3 +55,8 @@ async def read_consumer(tx: Transaction, name: str) -> Consumer:
     if found is None:
         raise ConsumerNotFound
     return found
+
+
+async def _locked(tx: Transaction, name: str) -> Consumer | None:
+    """The consumer, which stays so until this transaction ends."""
+    return None if await consumers.lock(tx, name) is None else await consumers.show(tx, name)

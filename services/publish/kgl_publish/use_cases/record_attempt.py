@@ -10,6 +10,7 @@ from kgl_publish.db import deliveries
 from kgl_publish.domain.webhooks import Attempt, Delivery, DeliveryNotFound
 from kgl_publish.jobs.declared import Deliver
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.jobs import queue
 
 GONE = 410
 
@@ -64,12 +65,16 @@ async def abandon_delivery(tx: Transaction, delivery_id: UUID) -> None:
 
 
 async def redeliver(tx: Transaction, delivery_id: UUID) -> Delivery:
-    """Send a delivery once more: the same id, the same bytes. Raises DeliveryNotFound."""
+    """Send a delivery once more, now: the same id, the same bytes. Raises DeliveryNotFound.
+
+    The next attempt may have a job already: its time has not come yet, or it ended without an attempt.
+    """
     row = await deliveries.reopen(tx, delivery_id)
     if row is None:
         raise DeliveryNotFound
     number = row["attempts"] + 1
-    await tx.start_job(Deliver(delivery_id=delivery_id, number=number), key=f"{delivery_id}/{number}")
+    job = await tx.start_job(Deliver(delivery_id=delivery_id, number=number), key=f"{delivery_id}/{number}")
+    await queue.hasten(tx, job)
     await tx.audit("delivery.redeliver", f"delivery:{delivery_id}")
     found = await deliveries.find_delivery(tx, delivery_id)
     assert found is not None

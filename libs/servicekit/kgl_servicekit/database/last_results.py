@@ -1,8 +1,24 @@
-"""Statements of the last result of each module about a document. Callers hold the lock of the document's row."""
+"""The last result of each module about a document, by which an older one that ends later is known.
+
+A service that takes results has the table `last_result`. Callers hold the lock of the document's row.
+"""
 
 from uuid import UUID
 
+from sqlmodel import Field, SQLModel
+
 from kgl_servicekit.database.transaction import Transaction
+
+
+class LastResult(SQLModel):
+    """The columns of `last_result`: only what is noted there becomes part of anything."""
+
+    workspace_id: UUID = Field(primary_key=True)
+    document_id: UUID = Field(primary_key=True)
+    module: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    version: int
+    sha256: str
 
 
 async def note(tx: Transaction, document: UUID, module: str, kind: str, version: int, sha256: str) -> None:

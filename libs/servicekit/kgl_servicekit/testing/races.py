@@ -1,0 +1,54 @@
+"""Two transactions at the same time, in an order that is always the same."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.testing.polling import eventually
+
+C = TypeVar("C")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+async def overlapping(
+    database: Database,
+    workspaces: UUID | Iterable[UUID],
+    use_case: Callable[[Transaction, C], Awaitable[R]],
+    command: C,
+    later: Coroutine[Any, Any, S],
+) -> tuple[R, S]:
+    """Run a use case whose transaction commits when `later`, begun after it, waits for one of its locks or is done."""
+    did, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def held_open(tx: Transaction, command: C) -> R:
+        result = await use_case(tx, command)
+        did.set()
+        await may_commit.wait()
+        return result
+
+    async def waits() -> bool:
+        return following.done() or await database.run((), _one_waits, None)
+
+    earlier, done = (
+        asyncio.ensure_future(database.run(workspaces, held_open, command)),
+        asyncio.ensure_future(did.wait()),
+    )
+    await asyncio.wait({earlier, done}, return_when=asyncio.FIRST_COMPLETED)
+    done.cancel()
+    following = asyncio.ensure_future(later)
+    try:
+        await eventually(waits)
+    finally:
+        may_commit.set()
+    return await earlier, await following
+
+
+async def _one_waits(tx: Transaction, _: None) -> bool:
+    found: bool = await tx.fetchval(
+        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+    )
+    return found
