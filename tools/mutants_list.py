@@ -272,10 +272,17 @@ MUTANTS = (
     Mutant(
         "pending row deleted without an acknowledgement",
         f"{_KIT}/events/relay.py",
-        "        acked = rows[: len(acks)]\n",
-        "        acked = rows\n",
+        '[row["id"] for row in rows[: len(acks)]], acks',
+        '[row["id"] for row in rows], acks',
         (
             f"{_TESTS}/component/test_relay_memory.py::test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other",
         ),
+    ),
+    Mutant(
+        "a refill's rows forgotten",
+        f"{_KIT}/events/relay.py",
+        "where s.owner = $4 for share of s",
+        "where s.owner = $4",
+        (f"{_MEMORY}::test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowledgement_before",),
     ),
 )

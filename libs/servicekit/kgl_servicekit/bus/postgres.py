@@ -5,8 +5,8 @@ before its slowest group; of a compacted topic the last record of each key is ke
 """
 
 import asyncio
+import itertools
 import zlib
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -211,7 +211,8 @@ class PostgresProducer:
             raise SendFailed(str(failed), [*acks, *failed.acked], retryable=failed.retryable) from failed
 
     async def _send(self, records: Sequence[Record]) -> list[Ack]:
-        partitions = [zlib.crc32(record.key.encode()) % await self._bus.partitions(record.topic) for record in records]
+        counts = {topic: await self._bus.partitions(topic) for topic in {record.topic for record in records}}
+        partitions = [zlib.crc32(record.key.encode()) % counts[record.topic] for record in records]
         async with self._bus.connection() as connection:
             rows = await connection.fetch(
                 sql.SEND,
@@ -221,23 +222,16 @@ class PostgresProducer:
                 [orjson.dumps(record.headers) for record in records],
                 [record.value for record in records],
             )
-        if len(rows) < len(records):
-            raise SendFailed("A topic of these is not there any more.")
-        for topic in {record.topic for record in records}:
+        following = {(row["topic"], row["partition"]): itertools.count(row["next"]) for row in rows}
+        for topic in counts:
             self._bus.signals.notify(sql.channel(topic))
-        return _in_order(records, partitions, rows)
-
-
-def _in_order(records: Sequence[Record], partitions: Sequence[int], rows: Sequence[asyncpg.Record]) -> list[Ack]:
-    """Acknowledgements in the order of the records, whatever order the statement returned its rows in."""
-    offsets: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-    for row in rows:
-        offsets[row["topic"], row["partition"]].append(row["offset"])
-    following = {place: iter(sorted(found)) for place, found in offsets.items()}
-    return [
-        Ack(record.topic, partition, next(following[record.topic, partition]))
-        for record, partition in zip(records, partitions, strict=True)
-    ]
+        try:
+            return [
+                Ack(record.topic, partition, next(following[record.topic, partition]))
+                for record, partition in zip(records, partitions, strict=True)
+            ]
+        except KeyError as missing:
+            raise SendFailed("A topic of these is not there any more.") from missing
 
 
 @asynccontextmanager

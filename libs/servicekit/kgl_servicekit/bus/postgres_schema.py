@@ -72,14 +72,15 @@ with input as (
     from locked l join (select topic, partition, count(*) as n from input group by 1, 2) c
       on c.topic = l.topic and c.partition = l.partition
     where p.topic = l.topic and p.partition = l.partition
+), written as (
+    insert into log_record (topic, partition, "offset", key, headers, value)
+    select i.topic, i.partition,
+           l.next + row_number() over (partition by i.topic, i.partition order by i.place) - 1,
+           i.key, i.headers, i.value
+    from input i join locked l on l.topic = i.topic and l.partition = i.partition
+    order by i.place
 )
-insert into log_record (topic, partition, "offset", key, headers, value)
-select i.topic, i.partition,
-       l.next + row_number() over (partition by i.topic, i.partition order by i.place) - 1,
-       i.key, i.headers, i.value
-from input i join locked l on l.topic = i.topic and l.partition = i.partition
-order by i.place
-returning topic, partition, "offset"
+select topic, partition, next from locked
 """
 
 READ = """

@@ -2,11 +2,13 @@
 
 A shard belongs to one relay at a time (`relay_shards.py`). The owner reads pending rows in id order and
 without SKIP LOCKED: skipping a locked row would let a later event of the same key pass it. A row leaves the
-pending table only after the bus has acknowledged it, and only under the owner's epoch. A row that the bus
-refuses for good stays, and its key with it, until an operator decides.
+pending table only after the bus has acknowledged it, and only under the owner's epoch: in the transaction
+that reads the next rows. A row that the bus refuses for good stays, and its key with it, until an operator
+decides.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -28,25 +30,29 @@ from kgl_servicekit.metrics import RELAY_LATENCY, RELAY_LOST, RELAY_PENDING, REL
 from kgl_servicekit.waiting import wait_until_set
 
 Heartbeat = Callable[[datetime], Record]
+Acked = tuple[Sequence[int], Sequence[Ack]]
 
 _PAUSE_LIMIT = 5.0
 _IDLE = 2.0  # a signal wakes it; this is for the one that was lost
 
+# the columns after `age` are those of the envelope, in its order
 _READ = """
-select p.id, p.shard, l.event_id, l.topic, l.key, l.type, l.sequence, l.epoch, l.occurred_at, l.workspace_id,
-       l.operation_id, l.causation_id, l.actor, l.traceparent, l.data,
-       extract(epoch from clock_timestamp() - l.logged_at)::float8 as age
+select p.id, l.topic, l.key, l.data, extract(epoch from clock_timestamp() - l.logged_at)::float8 as age,
+       l.event_id, l.type, $3::text, l.occurred_at, l.workspace_id, l.operation_id, l.causation_id, l.actor,
+       l.sequence, l.epoch, l.traceparent
 from outbox_pending p join outbox_log l on l.logged_at = p.logged_at and l.id = p.id
 where p.shard = any($1::smallint[])
-  and not exists (select from relay_refused r where r.topic = l.topic and r.key = l.key)
+  and l.topic || ' ' || l.key <> all (array(select topic || ' ' || key from relay_refused))
 order by p.id limit $2
 """
 
+# The shards are locked, so that a refill that ends their epochs meanwhile keeps all that it puts back.
 _DELETE = """
-delete from outbox_pending p
-using unnest($2::smallint[], $3::bigint[]) as owned(shard, epoch), relay_shard s
-where p.id = any($1::bigint[]) and p.shard = owned.shard and s.shard = owned.shard
-  and s.epoch = owned.epoch and s.owner = $4
+with owned as (
+    select s.shard from relay_shard s join unnest($2::smallint[], $3::bigint[]) as o(shard, epoch) using (shard, epoch)
+    where s.owner = $4 for share of s
+)
+delete from outbox_pending where id = any($1::bigint[]) and shard in (select shard from owned)
 """
 
 _ALL_SENT_AT = """
@@ -83,6 +89,7 @@ class Relay:
         self._idle = 1.0 if heartbeat is not None else min(_IDLE, lease / 3)
         self._batch = batch
         self._producer: Producer | None = None
+        self._acked: Acked = [], []
         self._last_beat = 0.0
         self.lost: BrokerLostData | None = None
         service = database.service
@@ -113,66 +120,76 @@ class Relay:
         finally:
             self._database.signals.unsubscribe(OUTBOX, woken)
             await self._drop_producer()
+            with contextlib.suppress(Unavailable):
+                await self._database.run((), self._forget, self._acked)
 
     def _note_lost(self, lost: BrokerLostData | None) -> None:
         self.lost = lost
         self._lost_gauge.set(0 if lost is None else 1)
 
     async def _turn(self) -> bool:
-        """Send one batch; the answer says whether there may be more."""
+        """Send one batch; the answer says whether there may be more to send, or to forget."""
         await self._shards.keep()
         if not self._shards.owned:
             return False
-        rows, at = await self._database.run((), self._read, list(self._shards.owned))
+        ours, rows, at = await self._database.run((), self._advance, self._acked)
+        if self._acked[0]:
+            self._acked = [], []
+            failpoint("relay.forgotten")
         self._pending.set(len(rows))
+        if not ours:
+            self._shards.doubt()
         if self._shards.overdue:
             return True  # the shards may be another relay's by now: ask for them again before anything is sent
         failpoint("relay.read")
         if rows:
             await self._send(rows)
-        complete = len(rows) < self._batch
-        if complete:
+        if len(rows) < self._batch:
             await self._beat(at)
-        return not complete
+        return bool(rows)
 
-    async def _read(self, tx: Transaction, shards: list[int]) -> tuple[list[asyncpg.Record], datetime | None]:
+    async def _advance(self, tx: Transaction, acked: Acked) -> tuple[bool, list[asyncpg.Record], datetime | None]:
+        """Forget what was acknowledged, and read the next rows; with whether the shards were still ours."""
+        ours = await self._forget(tx, acked)
         # the time is taken first: whatever was committed before it is seen by the read that follows
         # and while an event of the one-shard topic is refused, that would not be true
         at = None if self._heartbeat is None else await tx.fetchval(_ALL_SENT_AT, _ONE_SHARD)
-        return await tx.fetch(_READ, shards, self._batch), at
+        return ours, await tx.fetch(_READ, list(self._shards.owned), self._batch, self._database.service), at
+
+    async def _forget(self, tx: Transaction, acked: Acked) -> bool:
+        """Take acknowledged rows out of the pending ones, and remember where they lie; False if some stayed."""
+        ids, acks = acked
+        if not ids:
+            return True
+        # what a crash of the server takes back of this is sent again, and settled as a duplicate
+        await tx.execute("set local synchronous_commit = off")
+        owned = self._shards.owned
+        tag = await tx.execute(_DELETE, ids, list(owned), list(owned.values()), self._shards.owner)
+        if tag != "DELETE 0":
+            await self._memory.remember(tx, acks)
+        return tag == f"DELETE {len(ids)}"
 
     async def _send(self, rows: Sequence[asyncpg.Record]) -> None:
         producer = await self._open_producer()
         try:
             async with asyncio.timeout(self._shards.left):  # what is late would come after a later owner's events
-                acks = await producer.send([self._record(row) for row in rows])
+                acks = await producer.send([_record(row) for row in rows])
         except TimeoutError as late:
             raise SendFailed("the lease of the shards was over before all was acknowledged") from late
         except SendFailed as failed:
-            await self._forget(rows, failed.acked)
+            self._note_acked(rows, failed.acked)
             if not failed.retryable and len(failed.acked) < len(rows):
                 await self._refuse(rows[len(failed.acked)], failed)
             raise
         failpoint("relay.sent")
-        await self._forget(rows, acks)
-        failpoint("relay.forgotten")
+        self._note_acked(rows, acks)
 
-    async def _forget(self, rows: Sequence[asyncpg.Record], acks: Sequence[Ack]) -> None:
-        """Take the acknowledged rows, the first of all, out of the pending ones, and remember where they lie."""
-        if not acks:
-            return
-        acked = rows[: len(acks)]
-        owned = self._shards.owned
-
-        async def delete(tx: Transaction, ids: list[int]) -> None:
-            # what a crash of the server takes back of this is sent again, and settled as a duplicate
-            await tx.execute("set local synchronous_commit = off")
-            if await tx.execute(_DELETE, ids, list(owned), list(owned.values()), self._shards.owner) != "DELETE 0":
-                await self._memory.remember(tx, acks)
-
-        await self._database.run((), delete, [row["id"] for row in acked])
-        self._relayed.inc(len(acked))
-        self._latency.observe(max(0.0, acked[0]["age"]))
+    def _note_acked(self, rows: Sequence[asyncpg.Record], acks: Sequence[Ack]) -> None:
+        """The first rows were acknowledged: the next turn forgets them."""
+        if acks:
+            self._acked = [row["id"] for row in rows[: len(acks)]], acks
+            self._relayed.inc(len(acks))
+            self._latency.observe(max(0.0, rows[0]["age"]))
 
     async def _refuse(self, row: asyncpg.Record, failed: SendFailed) -> None:
         """Hold the key of a row that the bus will never take, so that the others go on."""
@@ -194,22 +211,6 @@ class Relay:
         await producer.send([self._heartbeat(at)])
         self._last_beat = time.monotonic()
 
-    def _record(self, row: asyncpg.Record) -> Record:
-        envelope = Envelope(
-            row["event_id"],
-            row["type"],
-            self._database.service,
-            row["occurred_at"],
-            row["workspace_id"],
-            row["operation_id"],
-            row["causation_id"],
-            row["actor"],
-            row["sequence"],
-            row["epoch"],
-            row["traceparent"],
-        )
-        return Record(topic=row["topic"], key=row["key"], headers=envelope.headers(), value=row["data"])
-
     async def _open_producer(self) -> Producer:
         """The producer; before a new one sends, the bus must still have what it acknowledged."""
         if self._producer is None:
@@ -223,3 +224,8 @@ class Relay:
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
+
+
+def _record(row: asyncpg.Record) -> Record:
+    _, topic, key, data, _, *attributes = row
+    return Record(topic=topic, key=key, headers=Envelope(*attributes).headers(), value=data)

@@ -52,6 +52,10 @@ class Shards:
         """Whether the lease may be over: nothing may be sent under it any more."""
         return time.monotonic() > self._until
 
+    def doubt(self) -> None:
+        """Some are another relay's by now, or nobody's: nothing may be sent before they are asked for anew."""
+        self._until = 0.0
+
     async def keep(self) -> None:
         """Renew the lease when half of it is over; the share depends on how many relays live."""
         if self._until - time.monotonic() >= self._seconds / 2:

@@ -1,10 +1,12 @@
 """A broker that lost what it had acknowledged is noticed, and gets it again from the outbox."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from kgl_contracts.topics import AUDIT, DOCUMENTS, IDENTITY
-from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.bus.memory import MemoryBus, MemoryProducer
 from kgl_servicekit.bus.port import Ack, Record, SendFailed
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
@@ -42,6 +44,7 @@ async def test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_
     ):
         await _tell(database, first, 3)
         await eventually(lambda: _effects(database, 3))
+        await eventually(lambda: _pending_is(database, 0))
     bus.forget(DOCUMENTS.name)
     relay = Relay(database, bus, worker="a")
     async with running(relay.run, SubscriptionRunner(database, bus, handler.subscription).run):
@@ -180,6 +183,66 @@ async def test_no_tick_says_that_all_was_sent_while_an_event_of_identity_is_refu
         assert ticks == [0]
         await database.run((), release_refused, (IDENTITY.name, "k"))
         await eventually(lambda: _ticked(ticks))
+
+
+class _SlowBus(MemoryBus):
+    """Its first acknowledgement comes only after `answer` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent, self.answer = asyncio.Event(), asyncio.Event()
+
+    def producer(self) -> "_Slow":  # type: ignore[override]
+        return _Slow(self)
+
+
+class _Slow(MemoryProducer):
+    def __init__(self, bus: _SlowBus) -> None:
+        super().__init__(bus)
+        self._slow = bus
+
+    async def send(self, records: Sequence[Record]) -> list[Ack]:
+        acks = await super().send(records)
+        self._slow.sent.set()
+        await self._slow.answer.wait()
+        return acks
+
+
+async def test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowledgement_before(
+    database: Database,
+) -> None:
+    bus, refilled, commit = _SlowBus(), asyncio.Event(), asyncio.Event()
+    await bus.declare([AUDIT, DOCUMENTS])
+
+    async def slow_refill(tx: Transaction, _: None) -> int:
+        count = await refill(tx, [DOCUMENTS.name])
+        refilled.set()
+        await commit.wait()
+        return count
+
+    async with running(Relay(database, bus, worker="a").run):
+        await _tell(database, uuid7(), 1)
+        await bus.sent.wait()
+        refilling = asyncio.create_task(database.run((), slow_refill, None))
+        await refilled.wait()
+        bus.answer.set()
+        await eventually(lambda: _waits_for_a_lock(database))
+        commit.set()
+        assert await refilling == 0  # it was pending still
+        await eventually(lambda: _sent(bus, 2))
+        await eventually(lambda: _pending_is(database, 0))
+
+
+async def _waits_for_a_lock(database: Database) -> bool:
+    async def read(tx: Transaction, _: None) -> bool:
+        return bool(
+            await tx.fetchval(
+                """select exists (select from pg_stat_activity
+                                  where datname = current_database() and wait_event_type = 'Lock')"""
+            )
+        )
+
+    return await database.run((), read, None)
 
 
 async def _ticked(ticks: list[int]) -> bool:
