@@ -31,7 +31,7 @@ async def overlapping(
         return result
 
     async def waits() -> bool:
-        return following.done() or await database.run((), _one_waits, None)
+        return following.done() or await one_waits(database)
 
     earlier, done = (
         asyncio.ensure_future(database.run(workspaces, held_open, command)),
@@ -45,6 +45,11 @@ async def overlapping(
     finally:
         may_commit.set()
     return await earlier, await following
+
+
+async def one_waits(database: Database) -> bool:
+    """Whether a transaction of this database waits for a lock."""
+    return await database.run((), _one_waits, None)
 
 
 async def _one_waits(tx: Transaction, _: None) -> bool:

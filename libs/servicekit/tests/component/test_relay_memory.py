@@ -17,6 +17,7 @@ from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import count_and_tell
 from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, running
 from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.races import one_waits
 
 
 async def _sent(bus: MemoryBus, expected: int) -> bool:
@@ -226,23 +227,11 @@ async def test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowled
         refilling = asyncio.create_task(database.run((), slow_refill, None))
         await refilled.wait()
         bus.answer.set()
-        await eventually(lambda: _waits_for_a_lock(database))
+        await eventually(lambda: one_waits(database))
         commit.set()
         assert await refilling == 0  # it was pending still
         await eventually(lambda: _sent(bus, 2))
         await eventually(lambda: _pending_is(database, 0))
-
-
-async def _waits_for_a_lock(database: Database) -> bool:
-    async def read(tx: Transaction, _: None) -> bool:
-        return bool(
-            await tx.fetchval(
-                """select exists (select from pg_stat_activity
-                                  where datname = current_database() and wait_event_type = 'Lock')"""
-            )
-        )
-
-    return await database.run((), read, None)
 
 
 async def _ticked(ticks: list[int]) -> bool:
