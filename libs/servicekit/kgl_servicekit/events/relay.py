@@ -113,6 +113,7 @@ class Relay:
                         await wait_until_set(woken, self._idle)
                 except (Unavailable, SendFailed, BrokerLostData) as out:
                     self._note_lost(out if isinstance(out, BrokerLostData) else None)
+                    self._shards.doubt()  # the refill that ends a loss ends the epochs, too
                     logger.bind(service=self._database.service, error=str(out)).warning("relay.paused")
                     await self._drop_producer()
                     await asyncio.sleep(delay)

@@ -20,8 +20,8 @@ from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.races import one_waits
 
 
-async def _sent(bus: MemoryBus, expected: int) -> bool:
-    return sum((await bus.end_offsets(DOCUMENTS.name)).values()) == expected
+async def _sent(bus: MemoryBus, least: int) -> bool:
+    return sum((await bus.end_offsets(DOCUMENTS.name)).values()) >= least
 
 
 async def _tell(database: Database, document: UUID, times: int) -> None:
@@ -53,7 +53,7 @@ async def test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_
         await _tell(database, second, 2)
         await eventually(lambda: _noticed(relay))
         assert relay.lost is not None and relay.lost.topics == (DOCUMENTS.name,)
-        assert await _sent(bus, 0)
+        assert not await _sent(bus, 1)
         assert await database.run((), refill, [DOCUMENTS.name]) == 3
         await eventually(lambda: _sent(bus, 6))
         await eventually(lambda: _effects(database, 6))
