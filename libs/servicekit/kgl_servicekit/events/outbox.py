@@ -48,6 +48,21 @@ select l.id, s.shard, l.logged_at
 from logged l join (select distinct topic, key, shard from input) s on s.topic = l.topic and s.key = l.key
 """
 
+# the same for one event alone, as most commands send
+_WRITE_ONE = """
+with drawn as (
+    insert into outbox_key as k (topic, key, last) values ($2, $3, 1)
+    on conflict (topic, key) do update set last = k.last + excluded.last
+    returning k.last
+), logged as (
+    insert into outbox_log (event_id, topic, key, type, sequence, epoch, occurred_at, workspace_id,
+                            operation_id, causation_id, actor, traceparent, data)
+    select $1, $2, $3, $4, d.last, s.epoch, $11, $6, $7, $8, $9, $10, $12 from drawn d, source s
+    returning id, logged_at
+)
+insert into outbox_pending (id, shard, logged_at) select id, $5, logged_at from logged
+"""
+
 
 class EventRefused(ValueError):
     """The event may not be sent: its type is unknown, or it is larger than the limit."""
@@ -123,4 +138,7 @@ def _row(
 
 async def write_outgoing(connection: Connection, rows: Sequence[Outgoing]) -> None:
     """Write the events of one transaction, in one statement."""
-    await connection.execute(_WRITE, *map(list, zip(*rows, strict=True)))
+    if len(rows) == 1:
+        await connection.execute(_WRITE_ONE, *rows[0])
+    else:
+        await connection.execute(_WRITE, *map(list, zip(*rows, strict=True)))

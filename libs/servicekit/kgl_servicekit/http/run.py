@@ -13,7 +13,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.http.exchange import Answer, Exchange, Reply, exchange_of
 from kgl_servicekit.http.idempotency import claim, claim_of, keep
 from kgl_servicekit.http.result import json_of
-from kgl_servicekit.ids import uuid7
+from kgl_servicekit.ids import fast_uuid7
 
 if TYPE_CHECKING:
     from kgl_servicekit.http.routing import ApiRoute
@@ -103,7 +103,7 @@ class Runner:
         caller = self._exchange.caller
         workspace = caller.workspace_if_named if caller else None
         cause = Cause(
-            id=uuid7(),
+            id=fast_uuid7(),
             kind="request",
             actor=caller.principal if caller else f"service:{self._exchange.service}",
             traceparent=self._exchange.trace.traceparent,
