@@ -9,7 +9,7 @@ EDITABLE := $(foreach package,$(PACKAGES),-e $(package))
 SOURCES := $(foreach package,$(PACKAGES),$(package)/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo dev test test-all mutants bench check lock contracts format clean
+.PHONY: help demo dev test test-all coverage mutants bench check lock contracts format clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test: $(VENV)/development ## all tests (6 minutes on 2 cores, no Docker)
 
 test-all: $(VENV)/development ## all tests, and those that take long: killed at every failpoint, simulations
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q --run-slow
+
+coverage: $(VENV)/development ## all tests, and how much of the code they run: 95 % of the kit at least, 85 % of all
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q --cov --cov-report=
+	@$(BIN)/coverage report --include='libs/servicekit/*' --fail-under=95
+	@$(BIN)/coverage report --fail-under=85
 
 mutants: $(VENV)/development ## seed bugs into the core, one at a time, and show that a test catches each
 	@$(BIN)/python tools/mutants.py
