@@ -129,8 +129,9 @@ async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counte
     if moved is None:
         raise PositionMoved(f"{subscription.name} is not at {batch.start} of partition {batch.partition}")
     deliveries = batch.deliveries
-    order = await Order.load(tx, subscription, deliveries, from_start=moved["from_start"])
+    # first, since whoever works a held key off moves its last settled event under the lock that this waits for
     held = await held_keys(tx, subscription, [delivery.key for delivery in deliveries])
+    order = await Order.load(tx, subscription, deliveries, from_start=moved["from_start"])
     settling = _Settling(tx, subscription, order, held)
     if batch.hold is None or order.of(deliveries[0]) != "next":
         for delivery in deliveries:
