@@ -11,6 +11,7 @@ from kgl_contracts.topics import DOCUMENTS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.redrive import Redriver
@@ -87,3 +88,30 @@ async def test_an_event_that_comes_again_while_its_gap_is_closed_has_one_effect(
     assert await held(database) == []
     assert await held_key_count(database) == 0
     assert handler.seen == [(document, 1), (document, 2), (document, 3)]
+
+
+async def test_two_redrivers_that_list_an_event_at_the_same_time_count_one_attempt(
+    database: Database, bus: MemoryBus, roles: Roles, other: Connection
+) -> None:
+    handler, document = Handler(attempts=2), uuid7()
+    handler.fail = {1}
+    bus.append(record(document, 1))
+    async with running(SubscriptionRunner(database, bus, handler.subscription).run):
+        await eventually(lambda: held(database))
+    handler.fail = set()
+    await eventually(lambda: _due(database))
+    await other.execute("select from held_key for update")
+    both = [asyncio.create_task(Redriver(database, handler.subscription).work_off()) for _ in range(2)]
+    await waiting_for_locks(roles.service, 2)
+    await other.execute("rollback")
+    assert await asyncio.gather(*both) == [1, 1]
+    assert await held(database) == []
+    assert handler.seen == [(document, 1)]
+
+
+async def _due(database: Database) -> bool:
+    async def look(tx: Transaction, _: None) -> bool:
+        due: bool = await tx.fetchval("select next_at <= now() from held_event")
+        return due
+
+    return await database.run((), look, None)
