@@ -240,3 +240,5 @@ async def _unavailable() -> AsyncIterator[None]:
         yield
     except LOST as lost:
         raise Unavailable(f"The bus cannot be reached: {type(lost).__name__}.", retry_after=1) from lost
+    except asyncpg.DeadlockDetectedError as deadlock:
+        raise Unavailable("The bus let others go first; try again.", retry_after=1) from deadlock

@@ -58,18 +58,8 @@ class PostgresConsumer:
         self._next.clear()
         with contextlib.suppress(Unavailable):
             async with self._bus.connection() as connection:
-                await connection.execute(
-                    "delete from log_member where topic = $1 and grp = $2 and member = $3",
-                    self._topic,
-                    self._group,
-                    self._member,
-                )
-                await connection.execute(
-                    "update log_group set owner = null where topic = $1 and grp = $2 and owner = $3",
-                    self._topic,
-                    self._group,
-                    self._member,
-                )
+                for statement in sql.LEAVE:
+                    await connection.execute(statement, self._topic, self._group, self._member)
 
     def assignment(self) -> frozenset[int]:
         return frozenset(self._next)

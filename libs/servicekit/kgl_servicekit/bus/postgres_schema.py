@@ -104,7 +104,8 @@ values ($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
 on conflict (topic, grp, member) do update set expires_at = excluded.expires_at
 """
 
-# One member at a time divides, under the topic's row lock; each takes its even share of what is free.
+# One member at a time divides, under the topic's row lock; each takes its even share of what is free. Whoever changes
+# several rows of a group locks them in sorted order first, as here, so that those who hold no topic never deadlock.
 SHARE = """
 with live as (
     select member from log_member where topic = $1 and grp = $2 and expires_at > clock_timestamp()
@@ -113,9 +114,11 @@ with live as (
     from log_partition p where p.topic = $1
 ), shares as (
     select partition, members[1 + partition % cardinality(members)] as member from wanted
+), locked as (
+    select partition from log_group where topic = $1 and grp = $2 order by partition for update
 )
 update log_group g set owner = s.member
-from shares s
+from shares s join locked using (partition)
 where g.topic = $1 and g.grp = $2 and g.partition = s.partition and g.owner is distinct from s.member
   and (g.owner is null or g.owner = $3 or g.owner not in (select member from live))
 returning g.partition
@@ -139,14 +142,35 @@ where settled.so and topic = $1 and grp = $2 and member = $3 and expires_at > cl
 returning true
 """
 
+LEAVE = (
+    "delete from log_member where topic = $1 and grp = $2 and member = $3",
+    """
+    with locked as (
+        select partition from log_group where topic = $1 and grp = $2 and owner = $3 order by partition for update
+    )
+    update log_group g set owner = null from locked l
+    where g.topic = $1 and g.grp = $2 and g.partition = l.partition and g.owner = $3
+    """,
+)
+
 FREE_PREDECESSOR = (
     "delete from log_member where starts_with(member, $1)",
-    "update log_group set owner = null where starts_with(owner, $1)",
+    """
+    with locked as (
+        select topic, grp, partition from log_group where starts_with(owner, $1)
+        order by topic, grp, partition for update
+    )
+    update log_group g set owner = null from locked l
+    where g.topic = l.topic and g.grp = l.grp and g.partition = l.partition and starts_with(g.owner, $1)
+    """,
 )
 
 FORGET_GROUP = (
     "delete from log_member where topic = $1 and grp = $2",
-    "delete from log_group where topic = $1 and grp = $2",
+    """
+    with locked as (select partition from log_group where topic = $1 and grp = $2 order by partition for update)
+    delete from log_group g using locked l where g.topic = $1 and g.grp = $2 and g.partition = l.partition
+    """,
 )
 
 COMPACT = """
