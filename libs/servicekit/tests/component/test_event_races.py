@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from kgl_contracts.ingest import DocumentDeleted
 from kgl_contracts.topics import DOCUMENTS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.connection import Connection
@@ -16,10 +17,19 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.settle import Batch, settle
-from kgl_servicekit.events.subscription import Subscription
+from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.counter import MIGRATIONS
-from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, held, held_key_count, record, running
+from kgl_servicekit.testing.counter import MIGRATIONS, count
+from kgl_servicekit.testing.events import (
+    WORKSPACE,
+    Handler,
+    consumed,
+    consumed_events,
+    held,
+    held_key_count,
+    record,
+    running,
+)
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 from kgl_servicekit.testing.races import waiting_for_locks
@@ -115,3 +125,55 @@ async def _due(database: Database) -> bool:
         return due
 
     return await database.run((), look, None)
+
+
+@pytest.mark.parametrize("settled", [0, 1])
+async def test_consumers_of_two_lives_of_a_topic_give_an_event_one_effect(
+    database: Database, bus: MemoryBus, roles: Roles, settled: int
+) -> None:
+    subscription, document = Subscription("counter.documents", topic=DOCUMENTS), uuid7()
+    handled, may_end = asyncio.Event(), asyncio.Event()
+
+    @subscription.on(DocumentDeleted)
+    async def on_deleted(tx: Transaction, event: Event[DocumentDeleted]) -> Verdict:
+        await count(tx, f"consumed {event.key}")
+        return DONE
+
+    async def slowly(tx: Transaction, command: tuple[Subscription, Batch]) -> None:
+        await settle(tx, command)
+        handled.set()
+        await may_end.wait()
+
+    await _read_life(database, bus, subscription, document, settled)
+    zombie = await _batch(bus, subscription, document, settled + 1)
+    bus.forget(DOCUMENTS.name)
+    await _read_life(database, bus, subscription, document, settled)
+    living = await _batch(bus, subscription, document, settled + 1)
+    first = asyncio.create_task(database.run(WORKSPACE, slowly, (subscription, zombie)))
+    await handled.wait()
+    second = asyncio.create_task(database.run(WORKSPACE, settle, (subscription, living)))
+    await waiting_for_locks(roles.service)
+    may_end.set()
+    await first
+    assert await second == {"duplicate": 1}
+    assert await consumed(database, document) == settled + 1
+
+
+async def _read_life(
+    database: Database, bus: MemoryBus, subscription: Subscription, document: UUID, settled: int
+) -> None:
+    """Let the subscription begin in a life of the topic, and settle so many events of it."""
+    for sequence in range(1, settled + 1):
+        bus.append(record(document, sequence))
+    incarnation = await bus.incarnation(DOCUMENTS.name)
+
+    async def position(tx: Transaction, _: None) -> int | None:
+        sql = "select sum(next)::int from consumer_position where incarnation = $1"
+        at: int | None = await tx.fetchval(sql, incarnation)
+        return at
+
+    async def read() -> bool:
+        return await database.run((), position, None) == settled
+
+    async with running(SubscriptionRunner(database, bus, subscription).run):
+        await eventually(read)
