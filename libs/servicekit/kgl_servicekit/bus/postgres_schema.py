@@ -83,13 +83,16 @@ with input as (
 select topic, partition, next from locked
 """
 
+# A partition at its end gives no row, and one whose records are all gone since a row without an offset.
 READ = """
-select r.* from unnest($2::int[], $3::bigint[]) as wanted(partition, start)
-cross join lateral (
-    select partition, "offset", key, headers, value from log_record
+select p.partition, r."offset", r.key, r.headers, r.value
+from unnest($2::int[], $3::bigint[]) as wanted(partition, start)
+join log_partition p on p.topic = $1 and p.partition = wanted.partition and p.next > wanted.start
+left join lateral (
+    select "offset", key, headers, value from log_record
     where topic = $1 and partition = wanted.partition and "offset" >= wanted.start
     order by "offset" limit $4
-) r
+) r on true
 """
 
 ENDS = """

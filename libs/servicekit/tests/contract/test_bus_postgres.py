@@ -1,4 +1,4 @@
-"""The postgres transport where its members meet: locks that they take, and deadlocks."""
+"""The postgres transport: locks that its members take, deadlocks, and records that are not there any more."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from kgl_contracts.topics import Topic
+from kgl_servicekit.bus.port import PositionLost, Record
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.errors import Unavailable
@@ -123,3 +124,42 @@ async def test_a_deadlock_is_an_outage_that_the_next_try_mends(
     await last.start()
     assert last.assignment() == frozenset(range(4))
     await last.stop()
+
+
+async def _sent(bus: PostgresBus, count: int) -> int:
+    """So many records of one key, and their partition."""
+    records = [Record(topic=TOPIC.name, key="k", headers={}, value=b"%d" % n) for n in range(count)]
+    return (await bus.producer().send(records))[0].partition
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_what_was_trimmed_is_a_lost_position_for_who_has_not_read_it(bus: PostgresBus, kept: int) -> None:
+    partition = await _sent(bus, 3)
+    member = bus.consumer(TOPIC.name, "g", from_zero)
+    await member.start()
+    await member.commit(partition, 3 - kept)
+    await bus.trim(0)
+    with pytest.raises(PositionLost) as lost:
+        await member.poll(10, 0.01)
+    assert (lost.value.partition, lost.value.offset) == (partition, 0)
+    await _sent(bus, 1)
+    await member.seek(partition, 3 - kept)
+    (batch,) = await member.poll(10, 5)
+    assert [stored.offset for stored in batch.records] == list(range(3 - kept, 4))
+    await member.stop()
+
+
+async def test_a_hole_behind_a_record_that_is_kept_is_no_lost_position(bus: PostgresBus, roles: Roles) -> None:
+    partition = await _sent(bus, 3)
+    member = bus.consumer(TOPIC.name, "g", from_zero)
+    await member.start()
+    owner = await asyncpg.connect(roles.owner)
+    await owner.execute('delete from log_record where "offset" = 1')
+    for offset in (0, 2):
+        (batch,) = await member.poll(1, 5)
+        assert (batch.partition, [stored.offset for stored in batch.records]) == (partition, [offset])
+    await owner.execute('delete from log_record where "offset" = 2')
+    await owner.close()
+    await member.seek(partition, 1)
+    assert await member.poll(1, 0.01) == []
+    await member.stop()
