@@ -53,6 +53,11 @@ on conflict (topic) do update set compacted = excluded.compacted
 returning partitions
 """
 
+# A topic without partitions is new: what an earlier life has left has its offsets.
+BEGIN_EMPTY = """
+delete from log_record where topic = $1 and not exists (select from log_partition where topic = $1)
+"""
+
 DECLARE_PARTITIONS = """
 insert into log_partition (topic, partition) select $1, generate_series(0, $2 - 1) on conflict do nothing
 """

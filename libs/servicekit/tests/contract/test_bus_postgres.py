@@ -163,3 +163,15 @@ async def test_a_hole_behind_a_record_that_is_kept_is_no_lost_position(bus: Post
     await member.seek(partition, 1)
     assert await member.poll(1, 0.01) == []
     await member.stop()
+
+
+async def test_a_topic_that_is_made_anew_begins_empty(bus: PostgresBus, roles: Roles) -> None:
+    partition = await _sent(bus, 3)
+    owner = await asyncpg.connect(roles.owner)
+    await owner.execute("delete from log_topic")
+    await bus.declare([TOPIC])
+    assert await _sent(bus, 1) == partition
+    await bus.declare([TOPIC])
+    assert await owner.fetchval("select count(*) from log_record") == 1
+    await owner.close()
+    assert await bus.end_offsets(TOPIC.name) == dict.fromkeys(range(4), 0) | {partition: 1}
