@@ -114,6 +114,7 @@ class PostgresBus:
                 partitions = await connection.fetchval(sql.DECLARE_TOPIC, topic.name, topic.partitions, topic.compacted)
                 if partitions != topic.partitions:
                     raise ValueError(f"{topic.name} has {partitions} partitions for life, not {topic.partitions}")
+                await connection.execute(sql.BEGIN_EMPTY, topic.name)
                 await connection.execute(sql.DECLARE_PARTITIONS, topic.name, topic.partitions)
                 self._topics[topic.name] = partitions
 
@@ -240,3 +241,5 @@ async def _unavailable() -> AsyncIterator[None]:
         yield
     except LOST as lost:
         raise Unavailable(f"The bus cannot be reached: {type(lost).__name__}.", retry_after=1) from lost
+    except asyncpg.DeadlockDetectedError as deadlock:
+        raise Unavailable("The bus let others go first; try again.", retry_after=1) from deadlock

@@ -2,9 +2,11 @@
 
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from kgl_servicekit.bus import postgres_schema as sql
@@ -33,6 +35,7 @@ class PostgresConsumer:
         self._lost_at = 0.0
         self._members: list[str] = []
         self._incarnation: UUID | None = None
+        self._compacted = False
         self._look_at = 0.0
         self._open = False
         self._woken = bus.signals.subscribe(sql.channel(topic))
@@ -58,18 +61,8 @@ class PostgresConsumer:
         self._next.clear()
         with contextlib.suppress(Unavailable):
             async with self._bus.connection() as connection:
-                await connection.execute(
-                    "delete from log_member where topic = $1 and grp = $2 and member = $3",
-                    self._topic,
-                    self._group,
-                    self._member,
-                )
-                await connection.execute(
-                    "update log_group set owner = null where topic = $1 and grp = $2 and owner = $3",
-                    self._topic,
-                    self._group,
-                    self._member,
-                )
+                for statement in sql.LEAVE:
+                    await connection.execute(statement, self._topic, self._group, self._member)
 
     def assignment(self) -> frozenset[int]:
         return frozenset(self._next)
@@ -122,27 +115,43 @@ class PostgresConsumer:
             await wait_until_set(self._woken, min(left, self._bus.lease / 3))
 
     async def _read(self, limit: int) -> list[PartitionBatch]:
-        wanted = sorted(self._next.keys() - self._paused)
+        wanted = {partition: self._next[partition] for partition in sorted(self._next.keys() - self._paused)}
         if not wanted or time.monotonic() > self._lost_at:
             return []
         async with self._bus.connection() as connection:
-            rows = await connection.fetch(
-                sql.READ, self._topic, wanted, [self._next[partition] for partition in wanted], limit
-            )
+            rows = await connection.fetch(sql.READ, self._topic, [*wanted], [*wanted.values()], limit)
         batches: dict[int, list[StoredRecord]] = {}
+        late: dict[int, int] = {}
         for row in rows:
+            partition, offset = row["partition"], row["offset"]
+            if partition not in batches and offset != wanted[partition]:
+                late[partition] = wanted[partition]
+            if offset is None:
+                continue
             record = StoredRecord(
                 topic=self._topic,
                 key=row["key"],
                 headers=orjson.loads(row["headers"]),
                 value=row["value"],
-                partition=row["partition"],
-                offset=row["offset"],
+                partition=partition,
+                offset=offset,
             )
-            batches.setdefault(record.partition, []).append(record)
+            batches.setdefault(partition, []).append(record)
+        if late and not self._compacted:
+            await self._check_kept(late)
         for partition, records in batches.items():
             self._next[partition] = records[-1].offset + 1
         return [PartitionBatch(self._topic, partition, records) for partition, records in batches.items()]
+
+    async def _check_kept(self, wanted: Mapping[int, int]) -> None:
+        """Raise PositionLost where a partition begins behind the offset that is wanted of it.
+
+        A hole behind a record that is kept is none to a reader, nor is any in a compacted topic.
+        """
+        begins = await self._bus.begin_offsets(self._topic)
+        for partition, offset in wanted.items():
+            if offset < begins[partition]:
+                raise PositionLost(topic=self._topic, partition=partition, offset=offset, retry_after=1)
 
     async def _renew(self) -> None:
         """Stay a member, take the share that is ours, and give up what is not."""
@@ -165,7 +174,9 @@ class PostgresConsumer:
     async def _divide(self) -> None:
         async with self._bus.connection() as connection, connection.transaction():
             self._check_topic(
-                await connection.fetchval("select incarnation from log_topic where topic = $1 for update", self._topic)
+                await connection.fetchrow(
+                    "select incarnation, compacted from log_topic where topic = $1 for update", self._topic
+                )
             )
             await connection.execute(sql.JOIN, self._topic, self._group, self._member, self._bus.lease)
             await connection.execute(
@@ -191,10 +202,10 @@ class PostgresConsumer:
             self._woken.set()
         self._members = sorted(row["member"] for row in members)
 
-    def _check_topic(self, incarnation: UUID | None) -> None:
+    def _check_topic(self, topic: asyncpg.Record | None) -> None:
         """Positions are good for one life of the topic: who holds some of an earlier one begins anew."""
-        if incarnation is None:
+        if topic is None:
             raise TopicMissing(topic=self._topic, retry_after=1)
-        if self._incarnation not in (None, incarnation):
+        if self._incarnation not in (None, topic["incarnation"]):
             raise PositionLost(f"The topic {self._topic} was made anew.", topic=self._topic, retry_after=1)
-        self._incarnation = incarnation
+        self._incarnation, self._compacted = topic["incarnation"], topic["compacted"]

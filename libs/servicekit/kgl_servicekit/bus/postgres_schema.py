@@ -53,6 +53,11 @@ on conflict (topic) do update set compacted = excluded.compacted
 returning partitions
 """
 
+# A topic without partitions is new: what an earlier life has left has its offsets.
+BEGIN_EMPTY = """
+delete from log_record where topic = $1 and not exists (select from log_partition where topic = $1)
+"""
+
 DECLARE_PARTITIONS = """
 insert into log_partition (topic, partition) select $1, generate_series(0, $2 - 1) on conflict do nothing
 """
@@ -83,13 +88,16 @@ with input as (
 select topic, partition, next from locked
 """
 
+# A partition at its end gives no row, and one whose records are all gone since a row without an offset.
 READ = """
-select r.* from unnest($2::int[], $3::bigint[]) as wanted(partition, start)
-cross join lateral (
-    select partition, "offset", key, headers, value from log_record
+select p.partition, r."offset", r.key, r.headers, r.value
+from unnest($2::int[], $3::bigint[]) as wanted(partition, start)
+join log_partition p on p.topic = $1 and p.partition = wanted.partition and p.next > wanted.start
+left join lateral (
+    select "offset", key, headers, value from log_record
     where topic = $1 and partition = wanted.partition and "offset" >= wanted.start
     order by "offset" limit $4
-) r
+) r on true
 """
 
 ENDS = """
@@ -104,7 +112,8 @@ values ($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
 on conflict (topic, grp, member) do update set expires_at = excluded.expires_at
 """
 
-# One member at a time divides, under the topic's row lock; each takes its even share of what is free.
+# One member at a time divides, under the topic's row lock; each takes its even share of what is free. Whoever changes
+# several rows of a group locks them in sorted order first, as here, so that those who hold no topic never deadlock.
 SHARE = """
 with live as (
     select member from log_member where topic = $1 and grp = $2 and expires_at > clock_timestamp()
@@ -113,9 +122,11 @@ with live as (
     from log_partition p where p.topic = $1
 ), shares as (
     select partition, members[1 + partition % cardinality(members)] as member from wanted
+), locked as (
+    select partition from log_group where topic = $1 and grp = $2 order by partition for update
 )
 update log_group g set owner = s.member
-from shares s
+from shares s join locked using (partition)
 where g.topic = $1 and g.grp = $2 and g.partition = s.partition and g.owner is distinct from s.member
   and (g.owner is null or g.owner = $3 or g.owner not in (select member from live))
 returning g.partition
@@ -139,14 +150,35 @@ where settled.so and topic = $1 and grp = $2 and member = $3 and expires_at > cl
 returning true
 """
 
+LEAVE = (
+    "delete from log_member where topic = $1 and grp = $2 and member = $3",
+    """
+    with locked as (
+        select partition from log_group where topic = $1 and grp = $2 and owner = $3 order by partition for update
+    )
+    update log_group g set owner = null from locked l
+    where g.topic = $1 and g.grp = $2 and g.partition = l.partition and g.owner = $3
+    """,
+)
+
 FREE_PREDECESSOR = (
     "delete from log_member where starts_with(member, $1)",
-    "update log_group set owner = null where starts_with(owner, $1)",
+    """
+    with locked as (
+        select topic, grp, partition from log_group where starts_with(owner, $1)
+        order by topic, grp, partition for update
+    )
+    update log_group g set owner = null from locked l
+    where g.topic = l.topic and g.grp = l.grp and g.partition = l.partition and starts_with(g.owner, $1)
+    """,
 )
 
 FORGET_GROUP = (
     "delete from log_member where topic = $1 and grp = $2",
-    "delete from log_group where topic = $1 and grp = $2",
+    """
+    with locked as (select partition from log_group where topic = $1 and grp = $2 order by partition for update)
+    delete from log_group g using locked l where g.topic = $1 and g.grp = $2 and g.partition = l.partition
+    """,
 )
 
 COMPACT = """

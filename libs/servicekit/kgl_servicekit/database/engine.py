@@ -38,6 +38,10 @@ class DatabaseUnavailable(Unavailable, code="database_unavailable", status=503):
     """The database cannot be reached at the moment; try again after Retry-After."""
 
 
+class KeepsConflicting(Unavailable, code="keeps_conflicting", status=503):
+    """Others changed the same at each of several tries, and went first; try again after Retry-After."""
+
+
 async def _prepare(connection: Connection) -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
@@ -111,7 +115,8 @@ class Database:
 
         Tried up to 3 times on a deadlock, a serialization failure, or a connection lost before COMMIT; so a
         use case does nothing that a transaction cannot take back. Raises OutcomeUnknown when the connection
-        is lost during COMMIT, DatabaseUnavailable when there is none, and whatever the use case raises.
+        is lost during COMMIT, DatabaseUnavailable when there is none, KeepsConflicting when each try met others
+        in a deadlock or a serialization failure, and whatever the use case raises.
         """
         scope = (workspaces,) if isinstance(workspaces, UUID) else tuple(workspaces)
         cause = cause or Cause(id=uuid7(), kind="request", actor=f"service:{self._service}")
@@ -120,7 +125,7 @@ class Database:
                 return await self._once(scope, use_case, command, cause, reporter)
             except _REPEATABLE as conflict:
                 if attempt == TRIES:
-                    raise DatabaseUnavailable(retry_after=1) from conflict
+                    raise KeepsConflicting(retry_after=1) from conflict
             except LOST as lost:
                 if attempt == TRIES:
                     raise DatabaseUnavailable(retry_after=2) from lost

@@ -1,6 +1,7 @@
 """Who may have killed the process: while one event is alone in flight, no other handler runs beside it.
 
-Without that, an event of one subscription would be blamed for the deaths that another one's event causes.
+Without that, an event of one subscription would be blamed for the deaths that another one's event causes, or a job
+that has seen several workers end.
 """
 
 import asyncio

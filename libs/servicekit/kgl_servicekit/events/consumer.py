@@ -16,7 +16,7 @@ from loguru import logger
 
 from kgl_servicekit.bus.port import Bus, Consumer, PartitionBatch
 from kgl_servicekit.database.connection import LOST
-from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.engine import Database, KeepsConflicting
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events import positions
@@ -184,18 +184,25 @@ class SubscriptionRunner:
         failpoint("consumer.settled")
 
     async def _settle(self, partition: int, deliveries: Sequence[Delivery]) -> None:
-        """Settle in one transaction; if a handler raises, in halves from the left, down to the one that it is."""
+        """Settle in one transaction; if a handler raises, in halves from the left, down to the one that it is.
+
+        So too where others go first at every try: half of the events need half of the locks.
+        """
         try:
             await self._commit(partition, deliveries)
+            return
+        except KeepsConflicting:
+            if len(deliveries) == 1:
+                raise
         except (Unavailable, PositionMoved, TooManyRefused, *LOST):
             raise
         except Exception as error:
             if len(deliveries) == 1:
                 await self._hold_failed(partition, deliveries[0], error)
                 return
-            middle = len(deliveries) // 2
-            await self._settle(partition, deliveries[:middle])
-            await self._settle(partition, deliveries[middle:])
+        middle = len(deliveries) // 2
+        await self._settle(partition, deliveries[:middle])
+        await self._settle(partition, deliveries[middle:])
 
     async def _settle_careful(self, partition: int, deliveries: Sequence[Delivery]) -> None:
         """One event at a time, each in flight alone."""

@@ -42,7 +42,8 @@ order by e.next_at limit $2
 """
 
 _HEAD = """
-select * from held_event where subscription = $1 and topic = $2 and key = $3 order by epoch, sequence, id limit 1
+select *, next_at <= clock_timestamp() as due from held_event where subscription = $1 and topic = $2 and key = $3
+order by epoch, sequence, id limit 1
 """
 
 
@@ -123,7 +124,7 @@ async def next_keys(tx: Transaction, subscriptions: Sequence[str], limit: int = 
 
 
 async def lock_head(tx: Transaction, subscription: Subscription, key: str) -> asyncpg.Record | None:
-    """Take the key for redrive and read its first held event; an empty queue releases the key."""
+    """Take the key for redrive, read its first held event, and whether that is due; an empty queue frees the key."""
     place = (subscription.name, subscription.topic.name, key)
     locked = await tx.fetchval(
         "select true from held_key where subscription = $1 and topic = $2 and key = $3 for update", *place

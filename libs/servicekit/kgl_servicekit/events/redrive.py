@@ -125,11 +125,12 @@ class Redriver:
     async def _start(self, tx: Transaction, place: tuple[Subscription, str]) -> _Try | None:
         """Count the attempt; one whose attempts are all spent without a word has ended its workers.
 
+        One that is not due any more is being tried by another redriver, which listed it at the same time.
         An event behind a gap is looked at first: it is tried only as the next one of its key.
         """
         subscription, key = place
         head = await lock_head(tx, subscription, key)
-        if head is None or head["state"] == "dead":
+        if head is None or head["state"] == "dead" or not head["due"]:
             return None
         if head["reason"] == "gap" and not await _closed(tx, subscription, head):
             return None

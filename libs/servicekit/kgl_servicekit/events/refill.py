@@ -22,6 +22,8 @@ async def refill(tx: Transaction, topics: Sequence[str]) -> int:
     The relay sends it in the order of its ids; consumers settle what they had as duplicates. The answer is how
     many events leave again. In one transaction, so that no later event of a key passes an earlier one.
     """
+    # no old partition is dropped meanwhile: whoever drops looks for pending events under this lock
+    await tx.execute("select pg_advisory_xact_lock(hashtext('kgl_outbox_partitions'))")
     one_shard = [topic.name for topic in ALL if topic.one_shard]
     await tx.execute("delete from relay_position where topic = any($1::text[])", list(topics))
     # a relay that is sending now must not write its old memory back: its epochs are over

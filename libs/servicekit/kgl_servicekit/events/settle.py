@@ -16,9 +16,12 @@ from kgl_servicekit.events.order import Order
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.failpoints import failpoint
 
+# The lock is that of the partition in every life of the topic: a consumer of an earlier life, which may not know yet
+# that it is over, has a position of its own, but the same keys.
 _MOVE = """
 update consumer_position set next = $5
-where subscription = $1 and topic = $2 and incarnation = $3 and partition = $4 and next = $6
+where (select pg_advisory_xact_lock(hashtext($1 || ' ' || $2), $4)) is not null
+  and subscription = $1 and topic = $2 and incarnation = $3 and partition = $4 and next = $6
 returning from_start
 """
 
@@ -129,8 +132,9 @@ async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counte
     if moved is None:
         raise PositionMoved(f"{subscription.name} is not at {batch.start} of partition {batch.partition}")
     deliveries = batch.deliveries
-    order = await Order.load(tx, subscription, deliveries, from_start=moved["from_start"])
+    # first, since whoever works a held key off moves its last settled event under the lock that this waits for
     held = await held_keys(tx, subscription, [delivery.key for delivery in deliveries])
+    order = await Order.load(tx, subscription, deliveries, from_start=moved["from_start"])
     settling = _Settling(tx, subscription, order, held)
     if batch.hold is None or order.of(deliveries[0]) != "next":
         for delivery in deliveries:

@@ -13,6 +13,7 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.signals import JOBS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.events.alone import HANDLERS
 from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.jobs import line, queue
 from kgl_servicekit.jobs.attempt import Attempt, report
@@ -177,11 +178,20 @@ class JobRunner:
         reporter = f"{self._database.service}/{claimed.kind}/{self._worker}/{slot}"
         lease = self._leases.hold(claimed, pool.handler.lease)
         try:
-            with JOB_SECONDS.labels(claimed.kind).time():
-                outcome = await Attempt(self._database, pool, lease, self._outside, reporter).run()
+            async with _beside(claimed):
+                with JOB_SECONDS.labels(claimed.kind).time():
+                    outcome = await Attempt(self._database, pool, lease, self._outside, reporter).run()
             JOBS_ENDED.labels(claimed.kind, outcome).inc()
         finally:
             self._leases.drop(lease)
             pool.release(slot)
             if pool.more or self._suspects:
                 self._database.signals.notify_here(JOBS)
+
+
+def _beside(claimed: Claimed) -> contextlib.AbstractAsyncContextManager[None]:
+    """A suspect never runs while an event that may have ended its workers is alone: one would be blamed for the other.
+
+    Other jobs do: an event would have to wait for the longest of them, and all handlers of the process with it.
+    """
+    return HANDLERS.shared() if claimed.deaths >= queue.SUSPECT else contextlib.nullcontext()

@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
+
+from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.testing.polling import eventually
@@ -12,6 +15,10 @@ from kgl_servicekit.testing.polling import eventually
 C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S")
+
+_WAITING = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
 
 
 async def overlapping(
@@ -57,3 +64,16 @@ async def _one_waits(tx: Transaction, _: None) -> bool:
         "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
     )
     return found
+
+
+async def waiting_for_locks(dsn: str, expected: int = 1) -> None:
+    """Return when so many sessions of the role's database wait for a lock."""
+    connection: Connection = await asyncpg.connect(dsn)
+
+    async def so_many() -> bool:
+        return bool(await connection.fetchval(_WAITING) == expected)
+
+    try:
+        await eventually(so_many, what=f"{expected} sessions that wait for a lock were not there")
+    finally:
+        await connection.close()

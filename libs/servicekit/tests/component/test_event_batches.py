@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from loguru import logger
+
 from kgl_contracts.graph import DocumentIndexed
 from kgl_contracts.ingest import DocumentDeleted
 from kgl_contracts.topics import DOCUMENTS
@@ -122,3 +124,28 @@ async def test_a_handler_that_answers_for_too_few_events_is_an_error_and_nothing
         (row,) = await eventually(lambda: held(database))
     assert row["state"] == "dead"
     assert "gave 0 verdicts for 1" in row["error"]
+
+
+async def test_a_batch_that_others_go_before_at_every_try_is_settled_in_halves_and_pauses_nobody(
+    database: Database, bus: MemoryBus
+) -> None:
+    handler, document, paused = Batches(), uuid7(), []
+
+    async def collides_in_a_crowd(tx: Transaction, events: Sequence[Event[DocumentDeleted]]) -> Sequence[Verdict]:
+        if len(events) > 2:
+            await tx.execute("do $$ begin raise exception using errcode = 'deadlock_detected'; end $$")
+        return await handler.handle(tx, events)
+
+    subscription = Subscription("counter.documents", topic=DOCUMENTS)
+    subscription.on_batch(DocumentDeleted)(collides_in_a_crowd)
+    for sequence in range(1, 9):
+        bus.append(record(document, sequence))
+    sink = logger.add(paused.append, filter=lambda line: line["message"] == "consumer.paused")
+    try:
+        async with running(SubscriptionRunner(database, bus, subscription).run):
+            await eventually(lambda: _count(database, 8))
+    finally:
+        logger.remove(sink)
+    assert handler.sizes == [2, 2, 2, 2]
+    assert await held(database) == []
+    assert paused == []

@@ -1,7 +1,10 @@
 """Jobs that end the worker that does them, and those that only stood beside one."""
 
+import asyncio
+
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.alone import HANDLERS
 from kgl_servicekit.jobs import line, queue
 from kgl_servicekit.jobs.queue import DEATHS, SUSPECT, Claimed
 from kgl_servicekit.jobs.runner import Job, JobRunner
@@ -82,6 +85,34 @@ async def test_a_suspect_waits_for_what_runs_and_nothing_starts_beside_it(databa
     assert most == 1
     assert order[0] == "suspect"
     assert ("failed", "worker_lost") not in await reports(database)
+
+
+async def test_a_suspect_and_an_event_that_is_alone_wait_for_each_other(database: Database) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def work(job: Job[Work], _: None) -> None:
+        began.set()
+        await may_end.wait()
+        await job.finish(count, job.data.name)
+
+    suspect = await start_job(database, "suspect")
+    await select(database, "update job set deaths = $2 where id = $1 returning id", suspect, SUSPECT)
+    async with running(JobRunner(database, handled_by(work), None, worker="w", idle=0.02)):
+        async with HANDLERS.alone():
+            await eventually(lambda: in_state(database, suspect, "running"))
+            assert not began.is_set()
+        await asyncio.wait_for(began.wait(), 10)
+        alone = asyncio.create_task(_alone())
+        await database.ping()
+        assert not alone.done()
+        may_end.set()
+        await asyncio.wait_for(alone, 10)
+        await eventually(lambda: in_state(database, suspect, "done"))
+
+
+async def _alone() -> None:
+    async with HANDLERS.alone():
+        pass
 
 
 async def _queued(database: Database, name: str) -> bool:

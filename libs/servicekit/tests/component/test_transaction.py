@@ -11,7 +11,7 @@ from kgl_contracts.ingest import DocumentDeleted
 from kgl_contracts.operations import PlannedStage
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.core_schema import CORE_TABLES
-from kgl_servicekit.database.engine import Database, DatabaseUnavailable
+from kgl_servicekit.database.engine import Database, DatabaseUnavailable, KeepsConflicting
 from kgl_servicekit.database.maintenance import tidy
 from kgl_servicekit.database.migrations import check_drift
 from kgl_servicekit.database.transaction import Transaction
@@ -189,6 +189,15 @@ async def test_a_deadlock_is_tried_again_and_both_effects_come_true(database: Da
 
     await asyncio.gather(database.run(workspace, both, "ab"), database.run(workspace, both, "ba"))
     assert await database.run(workspace, count, "a") == 4
+
+
+async def test_a_transaction_that_deadlocks_at_every_try_says_that_others_went_first(database: Database) -> None:
+    async def collides(tx: Transaction, _: None) -> None:
+        await tx.execute("do $$ begin raise exception using errcode = 'deadlock_detected'; end $$")
+
+    with pytest.raises(KeepsConflicting) as told:
+        await database.run((), collides, None)
+    assert (told.value.status, told.value.code, told.value.retry_after) == (503, "keeps_conflicting", 1)
 
 
 async def test_ids_repeat_under_an_event_and_never_under_a_request(database: Database) -> None:

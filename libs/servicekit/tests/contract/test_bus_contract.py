@@ -362,7 +362,11 @@ async def test_trimming_waits_for_the_slowest_group(postgres_bus: PostgresBus) -
     await slow.commit(ack.partition, 1)
     await postgres_bus.trim(0)
     assert await postgres_bus.begin_offsets(TOPIC.name) == dict.fromkeys(range(4), 0) | {ack.partition: 1}
-    late = postgres_bus.consumer(TOPIC.name, "late", from_zero)
+
+    async def from_begin(_: frozenset[int]) -> Mapping[int, int]:
+        return await postgres_bus.begin_offsets(TOPIC.name)
+
+    late = postgres_bus.consumer(TOPIC.name, "late", from_begin)
     await late.start()
     assert [r.offset for r in await drain(late, 2)] == [1, 2]
     for consumer in (fast, slow, late):
