@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from kgl_contracts.envelope import Envelope, EnvelopeError
 from kgl_servicekit.bus.port import StoredRecord
 from kgl_servicekit.events.subscription import Event, Handled, Subscription
+from kgl_servicekit.ids import derived_id
 
 _LONGEST_KEY = 512
 
@@ -18,7 +19,8 @@ class Delivery(NamedTuple):
     """A record of a subscription's topic, as far as it could be read.
 
     `event` and `handled` are None for a type that the subscription does not take; `unreadable` says why a
-    record cannot be decoded.
+    record cannot be decoded. On an unsequenced topic the envelope's id is made of the workspace, the key and the
+    id that came.
     """
 
     record: StoredRecord
@@ -44,6 +46,8 @@ def decode(subscription: Subscription, record: StoredRecord, corrected: bytes | 
         envelope = Envelope.from_headers(record.headers, _UUID)
     except EnvelopeError as wrong:
         return Delivery(record, key, None, unreadable=str(wrong))
+    if envelope.sequence is None and not subscription.topic.sequenced:
+        envelope = envelope._replace(id=_own_id(envelope, key))
     handled = subscription.handlers.get(envelope.type)
     if handled is None:
         return Delivery(record, key, envelope)
@@ -53,6 +57,11 @@ def decode(subscription: Subscription, record: StoredRecord, corrected: bytes | 
         places = "; ".join(f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:5])
         return Delivery(record, key, envelope, None, handled, f"{envelope.type}: {places}")
     return Delivery(record, key, envelope, Event(data, envelope), handled)
+
+
+def _own_id(envelope: Envelope, key: str) -> UUID:
+    """Who is no service chooses ids freely: one counts in its workspace and for its key alone."""
+    return derived_id("event", envelope.workspace_id, key, envelope.id)
 
 
 def _shortened(key: str) -> str:

@@ -41,19 +41,19 @@ def _subscription() -> Subscription:
     return subscription
 
 
-def _record(name: str, id: UUID | None = None, at: datetime | None = None) -> Record:
+def _record(name: str, id: UUID | None = None, at: datetime | None = None, workspace: UUID = WORKSPACE) -> Record:
     envelope = Envelope(
-        id=id or uuid7(), type=Given.event_type, source="m", time=at or datetime.now(UTC), workspace_id=WORKSPACE
+        id=id or uuid7(), type=Given.event_type, source="m", time=at or datetime.now(UTC), workspace_id=workspace
     )
     value = Given(name=name).model_dump_json().encode()
     return Record(topic=TOPIC.name, key=name, headers=envelope.headers(), value=value)
 
 
-async def _counted(database: Database) -> dict[str, int]:
+async def _counted(database: Database, workspace: UUID = WORKSPACE) -> dict[str, int]:
     async def read(tx: Transaction, _: None) -> dict[str, int]:
         return {row["name"]: row["value"] for row in await tx.fetch("select name, value from counter")}
 
-    return await database.run(WORKSPACE, read, None)
+    return await database.run(workspace, read, None)
 
 
 async def test_an_id_has_one_effect_in_one_batch_and_over_batches(database: Database, bus: MemoryBus) -> None:
@@ -72,6 +72,17 @@ async def test_an_id_has_one_effect_in_one_batch_and_over_batches(database: Data
 
 async def _is(database: Database, expected: dict[str, int]) -> bool:
     return await _counted(database) == expected
+
+
+async def test_an_id_counts_in_its_workspace_and_for_its_key_alone(database: Database, bus: MemoryBus) -> None:
+    await bus.declare([TOPIC])
+    id, at, other = uuid7(), datetime.now(UTC), uuid7()
+    for name, workspace in (("a", WORKSPACE), ("a", other), ("b", WORKSPACE), ("a", other)):
+        bus.append(_record(name, id, at, workspace))
+    async with running(SubscriptionRunner(database, bus, _subscription()).run):
+        await eventually(lambda: _is(database, {"a": 1, "b": 1}))
+    assert await _counted(database, other) == {"a": 1}
+    assert await held(database) == []
 
 
 async def test_what_is_older_than_the_inbox_or_from_the_future_is_held_and_never_executed(
