@@ -128,14 +128,19 @@ async def find_version(tx: Transaction, document: UUID, version: int) -> asyncpg
 async def mark_parsed(
     tx: Transaction, document: UUID, version: int, *, title: str | None, parsed: dict[str, Any]
 ) -> bool:
-    """Keep what parsing made; False when the document is gone."""
-    done = await tx.execute(
-        """update document_version v
+    """Keep what parsing made; False when the document is gone.
+
+    Its row is locked first, as whoever deletes it does: a look at it without its lock sees no deletion that is on
+    its way.
+    """
+    row = await lock(tx, document)
+    if row is None or row["deleted_at"] is not None:
+        return False
+    await tx.execute(
+        """update document_version
            set state = 'parsed', chunks_object = $4, chunks_sha256 = $5, text_object = $6, chunk_count = $7,
                text_length = $8
-           from document d
-           where v.workspace_id = $1 and v.document_id = $2 and v.version = $3
-             and d.workspace_id = v.workspace_id and d.id = v.document_id and d.deleted_at is null""",
+           where workspace_id = $1 and document_id = $2 and version = $3""",
         tx.workspace,
         document,
         version,
@@ -145,8 +150,6 @@ async def mark_parsed(
         parsed["chunk_count"],
         parsed["text_length"],
     )
-    if done != "UPDATE 1":
-        return False
     await tx.execute(
         """update document set title = coalesce(title, $4), updated_at = $5
            where workspace_id = $1 and id = $2 and version = $3""",

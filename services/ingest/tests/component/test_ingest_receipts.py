@@ -13,7 +13,7 @@ from kgl_ingest.use_cases.read_receipt import read_receipt
 from kgl_ingest.use_cases.record_progress import record_operation, record_progress
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.locks import until_waiting
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -49,17 +49,6 @@ async def state(ingest: Ingest, operation: UUID) -> str | None:
     return receipt and receipt.state
 
 
-async def one_waits(ingest: Ingest) -> bool:
-    async def waiting(tx: Transaction, _: None) -> bool:
-        found: bool = await tx.fetchval(
-            """select exists (select from pg_stat_activity
-                              where datname = current_database() and wait_event_type = 'Lock')"""
-        )
-        return found
-
-    return await ingest.database.run((), waiting, None)
-
-
 async def test_two_last_stages_reported_at_the_same_time_end_the_operation(ingest: Ingest) -> None:
     operation, first, last = uuid7(), asyncio.Event(), asyncio.Event()
     await ingest.database.run(ingest.workspace, record_operation, started(operation))
@@ -76,7 +65,7 @@ async def test_two_last_stages_reported_at_the_same_time_end_the_operation(inges
     two = asyncio.create_task(
         ingest.database.run(ingest.workspace, record_progress, done(ingest, STAGES[-1], operation))
     )
-    await eventually(lambda: one_waits(ingest))
+    await until_waiting(ingest.database)
     last.set()
     await asyncio.gather(one, two)
     assert await state(ingest, operation) == "done"

@@ -1,0 +1,64 @@
+"""What becomes of a version that is parsed, deleted and cancelled at the same time."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kgl_ingest.testing import Ingest
+from kgl_ingest.use_cases.delete_document import delete_document
+from kgl_ingest.use_cases.record_parsed import RecordParsed, record_parsed
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.testing.locks import until_waiting
+
+
+def manifest(document: UUID) -> RecordParsed:
+    return RecordParsed(
+        document_id=document,
+        version=1,
+        title="Title",
+        chunks_object="chunks",
+        chunks_sha256="0" * 64,
+        text_object="text",
+        chunk_count=1,
+        text_length=1,
+    )
+
+
+async def rows(ingest: Ingest, sql: str, *args: Any) -> Sequence[asyncpg.Record]:
+    async def read(tx: Transaction, _: None) -> Sequence[asyncpg.Record]:
+        return await tx.fetch(sql, *args)
+
+    return await ingest.database.run(ingest.workspace, read, None)
+
+
+async def version(ingest: Ingest, document: UUID) -> tuple[str, str | None]:
+    """The state of a document's first version, and its error."""
+    (row,) = await rows(ingest, "select state, error from document_version where document_id = $1", document)
+    return row["state"], row["error"]
+
+
+async def accepted(ingest: Ingest, text: str) -> UUID:
+    return UUID((await ingest.upload(text)).json()["subject"])
+
+
+async def test_a_document_that_is_deleted_while_its_parsing_ends_stays_deleted(ingest: Ingest) -> None:
+    document, deleted, commit = await accepted(ingest, "going"), asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Transaction, document: UUID) -> None:
+        await delete_document(tx, document)
+        deleted.set()
+        await commit.wait()
+
+    one = asyncio.create_task(ingest.database.run(ingest.workspace, slow, document))
+    await deleted.wait()
+    two = asyncio.create_task(ingest.database.run(ingest.workspace, record_parsed, manifest(document)))
+    await until_waiting(ingest.database)
+    commit.set()
+    await asyncio.gather(one, two)
+    assert await version(ingest, document) == ("deleted", None)
+    assert [row["title"] for row in await rows(ingest, "select title from document")] == [None]
+    told = await rows(ingest, "select type from outbox_log where topic = 'kgl.documents' order by id")
+    assert [row["type"] for row in told] == ["ingest.document.accepted.v1", "ingest.document.deleted.v1"]
