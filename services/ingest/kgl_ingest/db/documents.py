@@ -139,7 +139,7 @@ async def mark_parsed(
     await tx.execute(
         """update document_version
            set state = 'parsed', chunks_object = $4, chunks_sha256 = $5, text_object = $6, chunk_count = $7,
-               text_length = $8
+               text_length = $8, error = null
            where workspace_id = $1 and document_id = $2 and version = $3""",
         tx.workspace,
         document,
@@ -163,10 +163,10 @@ async def mark_parsed(
 
 
 async def mark_failed(tx: Transaction, document: UUID, version: int, error: str) -> None:
-    """The version cannot be parsed."""
+    """The version cannot be parsed; one that was deleted, cancelled or parsed meanwhile stays so."""
     await tx.execute(
         """update document_version set state = 'failed', error = $4
-           where workspace_id = $1 and document_id = $2 and version = $3""",
+           where workspace_id = $1 and document_id = $2 and version = $3 and state in ('accepted', 'failed')""",
         tx.workspace,
         document,
         version,
@@ -241,7 +241,7 @@ async def mark_cancelled(tx: Transaction, document: UUID, version: int) -> None:
     """The version will not be parsed."""
     await tx.execute(
         """update document_version set state = 'cancelled'
-           where workspace_id = $1 and document_id = $2 and version = $3 and state = 'accepted'""",
+           where workspace_id = $1 and document_id = $2 and version = $3 and state in ('accepted', 'failed')""",
         tx.workspace,
         document,
         version,

@@ -9,7 +9,12 @@ import asyncpg
 
 from kgl_ingest.testing import Ingest
 from kgl_ingest.use_cases.delete_document import delete_document
-from kgl_ingest.use_cases.record_parsed import RecordParsed, record_parsed
+from kgl_ingest.use_cases.record_parsed import (
+    RecordParsed,
+    RecordParseFailed,
+    record_parse_failed,
+    record_parsed,
+)
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.testing.locks import until_waiting
 
@@ -62,3 +67,29 @@ async def test_a_document_that_is_deleted_while_its_parsing_ends_stays_deleted(i
     assert [row["title"] for row in await rows(ingest, "select title from document")] == [None]
     told = await rows(ingest, "select type from outbox_log where topic = 'kgl.documents' order by id")
     assert [row["type"] for row in told] == ["ingest.document.accepted.v1", "ingest.document.deleted.v1"]
+
+
+async def test_an_attempt_that_fails_late_changes_no_version_that_ended_otherwise(ingest: Ingest) -> None:
+    parsed, deleted, cancelled = [await accepted(ingest, text) for text in ("one", "two", "three")]
+    await ingest.database.run(ingest.workspace, record_parsed, manifest(parsed))
+    await ingest.database.run(ingest.workspace, delete_document, deleted)
+    (row,) = await rows(ingest, "select operation_id from document_version where document_id = $1", cancelled)
+    await ingest.client.post(f"/operations/v1/{row['operation_id']}:cancel", headers=ingest.headers)
+    for document in (parsed, deleted, cancelled):
+        failed = RecordParseFailed(document_id=document, version=1, code="no_text")
+        await ingest.database.run(ingest.workspace, record_parse_failed, failed)
+    ends = [await version(ingest, document) for document in (parsed, deleted, cancelled)]
+    assert ends == [("parsed", None), ("deleted", None), ("cancelled", None)]
+
+
+async def test_a_failed_attempt_is_forgotten_when_a_later_one_parses_or_is_cancelled(ingest: Ingest) -> None:
+    parsed, cancelled = [await accepted(ingest, text) for text in ("one", "two")]
+    for document in (parsed, cancelled):
+        failed = RecordParseFailed(document_id=document, version=1, code="no_text")
+        await ingest.database.run(ingest.workspace, record_parse_failed, failed)
+        assert await version(ingest, document) == ("failed", "no_text")
+    await ingest.database.run(ingest.workspace, record_parsed, manifest(parsed))
+    (row,) = await rows(ingest, "select operation_id from document_version where document_id = $1", cancelled)
+    await ingest.client.post(f"/operations/v1/{row['operation_id']}:cancel", headers=ingest.headers)
+    assert await version(ingest, parsed) == ("parsed", None)
+    assert (await version(ingest, cancelled))[0] == "cancelled"
