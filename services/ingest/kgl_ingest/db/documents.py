@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from kgl_contracts.ingest import PlannedModule
 from kgl_ingest.domain.documents import Document
 from kgl_servicekit.database.transaction import Transaction
 
@@ -61,8 +62,8 @@ async def add_version(tx: Transaction, document: UUID, version: int, row: dict[s
     """A new version becomes the document's current one."""
     await tx.execute(
         """insert into document_version (workspace_id, document_id, version, state, media_type, charset, size, sha256,
-                                         object_key, operation_id, created_at)
-           values ($1, $2, $3, 'accepted', $4, $5, $6, $7, $8, $9, $10)""",
+                                         object_key, operation_id, created_at, modules)
+           values ($1, $2, $3, 'accepted', $4, $5, $6, $7, $8, $9, $10, $11)""",
         tx.workspace,
         document,
         version,
@@ -73,6 +74,7 @@ async def add_version(tx: Transaction, document: UUID, version: int, row: dict[s
         row["object_key"],
         row["operation_id"],
         tx.now,
+        [module.model_dump(mode="json") for module in row["modules"]],
     )
     await tx.execute(
         "update document set version = $3, updated_at = $4 where workspace_id = $1 and id = $2",
@@ -123,6 +125,17 @@ async def find_version(tx: Transaction, document: UUID, version: int) -> asyncpg
         document,
         version,
     )
+
+
+async def planned_modules(tx: Transaction, document: UUID, version: int) -> tuple[PlannedModule, ...] | None:
+    """The modules that the plan of this version counts on; None where they were not kept yet."""
+    kept = await tx.fetchval(
+        "select modules from document_version where workspace_id = $1 and document_id = $2 and version = $3",
+        tx.workspace,
+        document,
+        version,
+    )
+    return None if kept is None else tuple(PlannedModule(**module) for module in kept)
 
 
 async def mark_parsed(
