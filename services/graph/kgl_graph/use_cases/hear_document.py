@@ -6,7 +6,7 @@ from uuid import UUID
 from kgl_contracts.ai import Capability, ExtractionRequested
 from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed, PlannedModule
 from kgl_contracts.operations import StageState
-from kgl_graph.db import documents, graph, last_results, requests
+from kgl_graph.db import documents, last_results, requests
 from kgl_graph.db.search_index import PRESENT
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
 from kgl_servicekit.database.transaction import Transaction
@@ -56,13 +56,15 @@ async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
 
 
 async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
-    """Remove everything that came from the document; its row stays as a tombstone."""
+    """Remove the document from search, and have the rest removed by a job; its row stays as a tombstone.
+
+    What modules said of it goes there: a batch of events that held entities of one document while it waits for the
+    row of another one would wait for who links results of that one to the same entities.
+    """
     await documents.hear(tx, event.document_id, event.version, deleted=True)
     await end_older(tx, event.document_id, EVERY_VERSION)
     await PRESENT.remove(tx, event.document_id)
     await last_results.forget(tx, event.document_id)
-    entities, relations = await graph.retract(tx, event.document_id, None)
-    await graph.remove_unfounded(tx, entities, relations)
     forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)
     await tx.start_job(forget, key=f"{event.document_id}/all")
     return DONE

@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from kgl_contracts.ai import EntityRef
+from kgl_contracts.ai import EntityRef, ExtractedEntity, Extraction, Span
 from kgl_graph.db import graph as statements
 from kgl_graph.domain.graph import NewEntity, Triple, new_entity, new_relation
-from kgl_graph.testing import GraphKit
+from kgl_graph.testing import GraphKit, accepted, chunk_id, deleted
+from kgl_graph.use_cases.hear_document import hear_accepted, hear_deleted
+from kgl_graph.use_cases.link_extraction import LinkExtraction, link_extraction
 from kgl_graph.use_cases.put_triples import put_triples
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.testing.locks import repeats, until_waiting
@@ -90,3 +92,32 @@ async def test_who_states_triples_holds_no_new_entity_while_it_waits_for_a_known
     await links.end()
     await states
     assert repeats(graph.database) == before
+
+
+def about_ada(document: UUID) -> LinkExtraction:
+    span = Span(chunk_id=chunk_id(document, 1, 0), start=0, end=3)
+    ada = ExtractedEntity(name="Ada", type="person", mentions=(span,))
+    return LinkExtraction(
+        document_id=document, version=1, module="reader", sha256="0" * 64, extraction=Extraction(entities=(ada,))
+    )
+
+
+async def test_a_batch_of_events_holds_no_entities_while_it_waits_for_the_next_document(graph: GraphKit) -> None:
+    gone, other = [await graph.index(["Ada wrote"]) for _ in range(2)]
+    await graph.database.run(graph.workspace, link_extraction, about_ada(gone))
+    batch = Halved(
+        graph,
+        lambda tx: hear_deleted(tx, deleted(gone, 1)),
+        lambda tx: hear_accepted(tx, accepted(other, 2)),
+    )
+    before = repeats(graph.database)
+    await batch.start()
+    links = asyncio.create_task(graph.database.run(graph.workspace, link_extraction, about_ada(other)))
+    waits = asyncio.create_task(until_waiting(graph.database))
+    await asyncio.wait({links, waits}, return_when=asyncio.FIRST_COMPLETED)
+    await batch.end()
+    await links
+    waits.cancel()
+    assert repeats(graph.database) == before
+    await graph.work()
+    assert [row["document_id"] for row in await graph.rows("select document_id from mention")] == [other]
