@@ -1,8 +1,9 @@
 """Events of documents, emitted by the ingest service."""
 
+from typing import Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from kgl_contracts.event import EventData, with_example
 from kgl_contracts.operations import SnapshotEnd, SnapshotPart
@@ -12,6 +13,17 @@ from kgl_contracts.values import Sha256
 _DOCUMENT = "0198f3a0-0000-7000-8000-000000000001"
 _SNAPSHOT = "0198f3a0-0000-7000-8000-000000000011"
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+class PlannedModule(BaseModel):
+    """A module that the plan of a document version counts on, as it was enabled when the version was accepted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    capabilities: tuple[str, ...]
+    mode: Literal["required", "optional"]
+    deadline_seconds: int = Field(ge=1)
 
 
 class DocumentAccepted(
@@ -45,6 +57,14 @@ class DocumentParsed(
         chunks_url=f"/ingest/v1/documents/{_DOCUMENT}/versions/1/chunks",
         chunks_object=f"ingest/0198f3a0/{_SHA}/chunks.jsonl",
         sha256=_SHA,
+        modules=[
+            {
+                "name": "reader",
+                "capabilities": ["extract", "summarise"],
+                "mode": "required",
+                "deadline_seconds": 600,
+            }
+        ],
     )
 
     document_id: UUID
@@ -54,6 +74,9 @@ class DocumentParsed(
     chunks_url: str = Field(description="where a reader with documents:read streams the chunks, JSON Lines")
     chunks_object: str = Field(description="object key of the same chunks, for services with a read credential")
     sha256: Sha256 = Field(description="hash of the chunks object")
+    modules: tuple[PlannedModule, ...] | None = Field(
+        default=None, description="those that the plan of this version counts on; null where no plan was kept"
+    )
 
 
 class DocumentDeleted(

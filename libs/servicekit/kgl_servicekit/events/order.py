@@ -31,7 +31,8 @@ on conflict (subscription, topic, key, source) do update set epoch = excluded.ep
 """
 
 # An id is looked for in all partitions: whoever repeats an event may well give it another time. That is no race:
-# an id is made of its key (`delivery.decode`), a key has one partition of the topic, and the position of that is locked by this transaction.
+# an id is made of its key (`delivery.decode`), a key has one partition of the topic, and the position of that is
+# locked by this transaction.
 _RECEIVE = """
 with input as (
     select distinct on (event_id) event_id, occurred_at from unnest($2::uuid[], $3::timestamptz[])

@@ -67,7 +67,7 @@ class _Settling:
     run: list[Delivery] = field(default_factory=list)
 
     async def settle(self, delivery: Delivery) -> None:
-        if self.run and delivery.handled is not self.run[0].handled:
+        if self.run and not self._joins_run(delivery):
             await self.finish_run()  # first: it may hold this event's key
         fate = self.order.of(delivery)
         if fate == "duplicate":
@@ -99,8 +99,14 @@ class _Settling:
         else:
             self.hold(refused)
 
+    def _joins_run(self, delivery: Delivery) -> bool:
+        handled, first = delivery.handled, self.run[0].handled
+        if handled is first or handled is None or first is None:
+            return handled is first
+        return handled.handle_batch is first.handle_batch
+
     async def finish_run(self) -> None:
-        """Handle the events of one type that lie next to each other."""
+        """Handle the events that lie next to each other and have one handler."""
         run, self.run = self.run, []
         if not run:
             return

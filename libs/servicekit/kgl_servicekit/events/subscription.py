@@ -134,18 +134,25 @@ class Subscription:
 
         return declare
 
-    def on_batch(self, model: type[EventData], *, stage: str | None = None) -> Callable[[B], B]:
+    def on_batch(
+        self,
+        model: type[EventData],
+        *,
+        stage: str | None = None,
+        workspaces: Callable[[Any], Iterable[UUID]] | None = None,
+    ) -> Callable[[B], B]:
         """Declare a handler of many events at once, for statements over sets; it answers a verdict for each.
 
         The transaction has the workspaces of all; `tx.under(event)` is the transaction as one of them sees it,
-        to emit and to report under it. Row locks are taken in sorted order.
+        to emit and to report under it. Row locks are taken in sorted order. A function that is declared for
+        several types takes them mixed, as they lie next to each other.
         """
 
         def declare(handle: B) -> B:
             async def handle_one(tx: Any, event: Event[Any]) -> Verdict:
                 return (await handle(tx, [event]))[0]
 
-            self._add(Handled(model, stage, None, handle_one, handle))
+            self._add(Handled(model, stage, workspaces, handle_one, handle))
             return handle
 
         return declare

@@ -31,17 +31,26 @@ class Reads(Protocol):
     async def fetch(self, sql: str, *args: Any) -> Sequence[Any]: ...
 
 
+async def known_modules(tx: Reads, workspace: UUID) -> dict[str, Module]:
+    """What was heard of each module of a workspace, by name; one that is disabled has no capabilities."""
+    states = [row["state"] for row in await tx.fetch(MODULES, workspace, ModuleChanged.event_type)]
+    return {
+        state["module"]: Module(
+            state["module"],
+            frozenset[str]() if state["deleted"] else frozenset(state["capabilities"]),
+            state["mode"],
+            state["deadline_seconds"],
+        )
+        for state in states
+    }
+
+
 async def modules(tx: Reads, workspace: UUID) -> list[Module]:
     """The modules that work for a workspace, by name.
 
     The built-in reader has each of its capabilities for which no other module is enabled.
     """
-    states = [row["state"] for row in await tx.fetch(MODULES, workspace, ModuleChanged.event_type)]
-    enabled = [
-        Module(state["module"], frozenset(state["capabilities"]), state["mode"], state["deadline_seconds"])
-        for state in states
-        if not state["deleted"]
-    ]
+    enabled = [module for module in (await known_modules(tx, workspace)).values() if module.capabilities]
     taken = frozenset[str]().union(*(module.capabilities for module in enabled))
     left = BUILT_IN.capabilities - taken
     if left:

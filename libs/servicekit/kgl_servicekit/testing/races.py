@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
+from prometheus_client import REGISTRY
 
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.engine import Database
@@ -38,7 +39,7 @@ async def overlapping(
         return result
 
     async def waits() -> bool:
-        return following.done() or await one_waits(database)
+        return following.done() or await database.run((), _waiting, None) > 0
 
     earlier, done = (
         asyncio.ensure_future(database.run(workspaces, held_open, command)),
@@ -54,16 +55,23 @@ async def overlapping(
     return await earlier, await following
 
 
-async def one_waits(database: Database) -> bool:
-    """Whether a transaction of this database waits for a lock."""
-    return await database.run((), _one_waits, None)
+async def until_waiting(database: Database, transactions: int = 1) -> None:
+    """Return when so many transactions of the database wait for a lock."""
+
+    async def so_many() -> bool:
+        return await database.run((), _waiting, None) >= transactions
+
+    await eventually(so_many, what=f"{transactions} transactions that wait for a lock were not there")
 
 
-async def _one_waits(tx: Transaction, _: None) -> bool:
-    found: bool = await tx.fetchval(
-        "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
-    )
-    return found
+async def _waiting(tx: Transaction, _: None) -> int:
+    count: int = await tx.fetchval(_WAITING)
+    return count
+
+
+def repeats(database: Database) -> float:
+    """How many transactions of the service were repeated so far in this process, as after a deadlock."""
+    return REGISTRY.get_sample_value("kgl_transaction_retries_total", {"service": database.service}) or 0.0
 
 
 async def waiting_for_locks(dsn: str, expected: int = 1) -> None:

@@ -1,11 +1,12 @@
 """Handlers of many events at once: one statement for all, and still order, holds and one culprit at a time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from loguru import logger
 
 from kgl_contracts.graph import DocumentIndexed
-from kgl_contracts.ingest import DocumentDeleted
+from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted
 from kgl_contracts.topics import DOCUMENTS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.engine import Database
@@ -14,7 +15,7 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.subscription import DONE, Event, Reject, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.events import consumed_events, held, record, running
+from kgl_servicekit.testing.events import WORKSPACE, consumed_events, held, record, running
 from kgl_servicekit.testing.polling import eventually
 
 _EFFECT = "insert into counter select * from unnest($1::uuid[], $2::text[], $3::int[])"
@@ -149,3 +150,38 @@ async def test_a_batch_that_others_go_before_at_every_try_is_settled_in_halves_a
     assert handler.sizes == [2, 2, 2, 2]
     assert await held(database) == []
     assert paused == []
+
+
+async def test_a_handler_of_two_types_takes_them_mixed_with_the_workspaces_that_it_names(
+    database: Database, bus: MemoryBus
+) -> None:
+    subscription, document, calls = Subscription("counter.documents", topic=DOCUMENTS), uuid7(), list[list[str]]()
+    other = uuid7()
+
+    @subscription.on_batch(DocumentAccepted, workspaces=lambda _: [other])
+    @subscription.on_batch(DocumentDeleted)
+    async def together(
+        tx: Transaction, events: Sequence[Event[DocumentAccepted | DocumentDeleted]]
+    ) -> Sequence[Verdict]:
+        assert set(tx.workspaces) == {WORKSPACE, other}
+        calls.append([event.envelope.type for event in events])
+        return [DONE] * len(events)
+
+    accepted = DocumentAccepted.example().model_copy(update={"document_id": document})
+    for sequence in range(1, 6):
+        made = record(document, sequence)
+        if sequence % 2 == 0:
+            made = replace(
+                made,
+                headers={**made.headers, "ce_type": accepted.event_type},
+                value=accepted.model_dump_json().encode(),
+            )
+        bus.append(made)
+
+    async def called() -> bool:
+        return bool(calls)
+
+    async with running(SubscriptionRunner(database, bus, subscription).run):
+        await eventually(called)
+    mixed = [DocumentDeleted.event_type, DocumentAccepted.event_type]
+    assert calls == [[*mixed, *mixed, DocumentDeleted.event_type]]

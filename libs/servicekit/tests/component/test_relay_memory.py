@@ -17,7 +17,7 @@ from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import count_and_tell
 from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, running
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.races import one_waits
+from kgl_servicekit.testing.races import until_waiting
 
 
 async def _sent(bus: MemoryBus, least: int) -> bool:
@@ -227,7 +227,7 @@ async def test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowled
         refilling = asyncio.create_task(database.run((), slow_refill, None))
         await refilled.wait()
         bus.answer.set()
-        await eventually(lambda: one_waits(database))
+        await until_waiting(database)
         commit.set()
         assert await refilling == 0  # it was pending still
         await eventually(lambda: _sent(bus, 2))

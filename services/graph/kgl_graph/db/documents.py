@@ -48,6 +48,12 @@ async def lock(tx: Transaction, document: UUID) -> asyncpg.Record | None:
     )
 
 
+async def is_current(tx: Transaction, document: UUID, version: int) -> bool:
+    """Whether this is the newest parsed version of a document that is not gone; it stays so until the commit."""
+    row = await lock(tx, document)
+    return row is not None and row["deleted_at"] is None and row["parsed_version"] == version
+
+
 async def chunk_lengths(tx: Transaction, document: UUID, version: int) -> dict[UUID, int]:
     """The length of the text of each chunk of an indexed version, in characters."""
     rows = await tx.fetch(

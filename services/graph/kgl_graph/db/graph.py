@@ -1,4 +1,8 @@
-"""Statements of entities, relations and mentions. Rows are locked in the order of their ids."""
+"""Statements of entities, relations and mentions.
+
+Whoever writes locks the entities first, all in the order of their ids, then the relations: two that share a relation
+share its ends. So nobody waits for one who waits for them.
+"""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
@@ -207,12 +211,12 @@ async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[
     A source that states a relation names both of its ends. They are locked before they are looked at, so that
     the look sees what others committed meanwhile.
     """
+    await lock_entities(tx, sorted(entities))
     await tx.execute(
         "select from relation where workspace_id = $1 and id = any($2::uuid[]) order by id for update",
         tx.workspace,
         sorted(relations),
     )
-    await lock_entities(tx, sorted(entities))
     await tx.execute(
         """delete from relation r where workspace_id = $1 and id = any($2::uuid[]) and not exists (
                select from relation_source s where s.workspace_id = r.workspace_id and s.relation_id = r.id)""",

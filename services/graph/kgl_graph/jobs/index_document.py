@@ -1,8 +1,9 @@
 """Job: chunks to vectors and searchable rows."""
 
-from kgl_graph.jobs.declared import ForgetVectors, IndexDocument, jobs
+from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument, jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.stores.chunk_reader import read_searchable
+from kgl_graph.use_cases.forget_document import forget_document
 from kgl_graph.use_cases.record_indexed import RecordIndexed, is_searchable, record_indexed
 from kgl_servicekit.jobs.runner import Job
 
@@ -24,5 +25,7 @@ async def index_document(job: Job[IndexDocument], outside: Outside) -> None:
 
 @jobs.handles(ForgetVectors, timeout=120, attempts=20)
 async def forget_vectors(job: Job[ForgetVectors], outside: Outside) -> None:
-    """Remove the vectors of older versions, or of a deleted document."""
+    """Remove the vectors of older versions; of a deleted document also all that modules said of it."""
     await outside.vectors.delete(job.workspace_id, job.data.document_id, job.data.below_version)
+    if job.data.below_version == EVERY_VERSION:
+        await job.finish(forget_document, job.data.document_id)

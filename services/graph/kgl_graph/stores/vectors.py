@@ -1,9 +1,11 @@
 """Where the vectors of chunks are kept and searched: the port, and the pgvector adapter."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
+from kgl_graph.db import documents
 from kgl_graph.db.search_index import PRESENT, Embedded, vector_text
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
@@ -21,7 +23,13 @@ select chunk_id from chunk_vector where workspace_id = $1 order by embedding <=>
 class VectorIndex(Protocol):
     """Vectors by workspace and chunk. Storing a chunk again replaces its vector."""
 
-    async def upsert(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None: ...
+    async def upsert(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None:
+        """Keep the vectors of a version that is the newest parsed one of a document that is not gone.
+
+        A worker that was stopped may go on when `delete` has long been called for what it holds. An adapter that
+        cannot look at the document and write in one transaction has to be swept of what comes so late.
+        """
+        ...
 
     async def search(self, workspace: UUID, vector: Sequence[float], most: int) -> list[UUID]:
         """The chunks nearest by cosine, nearest first."""
@@ -30,6 +38,10 @@ class VectorIndex(Protocol):
     async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
         """Forget the vectors of a document's versions before this one."""
         ...
+
+
+class _TooLate(Exception):
+    """The version is not current any more; nothing of its vectors may be kept."""
 
 
 class PgVectorIndex:
@@ -42,9 +54,13 @@ class PgVectorIndex:
     async def upsert(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None:
         async def write(tx: Transaction, items: Sequence[Embedded]) -> None:
             await PRESENT.put_vectors(tx, document, version, items)
+            # looked at last, so that nobody waits for the row while an index is written
+            if not await documents.is_current(tx, document, version):
+                raise _TooLate
 
         if items:
-            await self._database.run(workspace, write, items)
+            with contextlib.suppress(_TooLate):
+                await self._database.run(workspace, write, items)
 
     async def search(self, workspace: UUID, vector: Sequence[float], most: int) -> list[UUID]:
         async def find(tx: Transaction, vector: str) -> list[UUID]:

@@ -9,8 +9,9 @@ import asyncpg
 from pydantic import BaseModel, ConfigDict
 
 from kgl_contracts.ai import ContentGenerated, Extraction, ExtractionCompleted, Span, Summary
+from kgl_contracts.operations import StageState
 from kgl_graph.db import documents, requests
-from kgl_graph.use_cases.hear_document import stage_of
+from kgl_graph.use_cases.hear_document import following_stage_of, stage_of
 from kgl_graph.use_cases.record_indexed import REQUESTS_READY
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, Invalid, NotFound
@@ -166,7 +167,7 @@ async def fail_request(tx: Transaction, command: Fail) -> None:
 
 
 async def fail_row(tx: Transaction, row: asyncpg.Record, code: str, *, retry: bool) -> None:
-    """One more failed attempt of a locked request; optional ones end as skipped."""
+    """One more failed attempt of a locked request; optional ones end as skipped, with the stage that would follow."""
     stage = stage_of(row["capability"], row["module"])
     report = {"operation": row["operation_id"], "workspace": row["workspace_id"], "attempt": max(1, row["attempt"])}
     if retry and row["failures"] + 1 < ATTEMPTS:
@@ -174,9 +175,12 @@ async def fail_row(tx: Transaction, row: asyncpg.Record, code: str, *, retry: bo
         await tx.report(stage, "retrying", error=code, **report)
         tx.notify(REQUESTS_READY)
         return
-    state = "skipped" if row["mode"] == "optional" else "failed"
+    state: StageState = "skipped" if row["mode"] == "optional" else "failed"
     await requests.end(tx, row["id"], state, error=code)
-    await tx.report(stage, "skipped" if state == "skipped" else "failed", error=code, **report)
+    await tx.report(stage, state, error=code, **report)
+    if state == "skipped":
+        following = following_stage_of(row["capability"], row["module"])
+        await tx.report(following, "skipped", operation=row["operation_id"], workspace=row["workspace_id"])
 
 
 async def sweep(tx: Transaction, _: None) -> int:

@@ -1,16 +1,18 @@
 """Documents come, change and go; events about them may come in any order."""
 
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from kgl_contracts.ai import Capability, ExtractionRequested
-from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
-from kgl_graph.db import documents, graph, requests
+from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed, PlannedModule
+from kgl_contracts.operations import StageState
+from kgl_graph.db import documents, requests
 from kgl_graph.db.search_index import PRESENT
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument
 from kgl_servicekit.database import last_results
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
-from kgl_servicekit.identity.access import Module, modules
+from kgl_servicekit.identity.access import BUILT_IN, Module, known_modules, modules
 from kgl_servicekit.ids import derived_id
 
 CAPABILITIES: tuple[Capability, ...] = ("extract", "summarise")
@@ -23,16 +25,23 @@ async def hear_accepted(tx: Transaction, event: DocumentAccepted) -> Verdict:
 
 
 async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
-    """Have the version indexed, and each enabled module asked for its results.
+    """Have the version indexed, and each module of its plan asked for its results.
 
     Requests of a version that is not the newest parsed one end as they begin: the same ones exist in every order.
+    The receipt waits for the stages of the plan, whatever was enabled since: a module that was disabled meanwhile is
+    asked for nothing, and its stages are skipped.
     """
     heard = await documents.hear(tx, event.document_id, event.version, parsed=True)
     if heard.current:
         await end_older(tx, event.document_id, event.version)
-    for module in await modules(tx, tx.workspace):
+    known = await known_modules(tx, tx.workspace)
+    for module in await _planned(tx, event):
         for capability in CAPABILITIES:
-            if capability in module.capabilities:
+            if capability not in module.capabilities:
+                continue
+            if heard.current and not _serves(known, module.name, capability):
+                await end_stages(tx, capability, module.name, "skipped")
+            else:
                 await _request(tx, event, module, capability, wanted=heard.current)
     if not heard.current:
         await tx.report("graph.index", "superseded")
@@ -48,13 +57,15 @@ async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
 
 
 async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
-    """Remove everything that came from the document; its row stays as a tombstone."""
+    """Remove the document from search, and have the rest removed by a job; its row stays as a tombstone.
+
+    What modules said of it goes there: a batch of events that held entities of one document while it waits for the
+    row of another one would wait for who links results of that one to the same entities.
+    """
     await documents.hear(tx, event.document_id, event.version, deleted=True)
     await end_older(tx, event.document_id, EVERY_VERSION)
     await PRESENT.remove(tx, event.document_id)
     await last_results.forget(tx, event.document_id)
-    entities, relations = await graph.retract(tx, event.document_id, None)
-    await graph.remove_unfounded(tx, entities, relations)
     forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)
     await tx.start_job(forget, key=f"{event.document_id}/all")
     return DONE
@@ -63,14 +74,29 @@ async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
 async def end_older(tx: Transaction, document: UUID, version: int) -> None:
     """Requests about versions before this one need no answer any more."""
     for row in await requests.supersede(tx, document, version):
-        await tx.report(stage_of(row["capability"], row["module"]), "superseded", operation=row["operation_id"])
-        await tx.report(
-            following_stage_of(row["capability"], row["module"]), "superseded", operation=row["operation_id"]
-        )
+        await end_stages(tx, row["capability"], row["module"], "superseded", row["operation_id"])
+
+
+async def end_stages(
+    tx: Transaction, capability: str, module: str, state: StageState, operation: UUID | None = None
+) -> None:
+    """A request that will have no answer ends its stage and the following one."""
+    await tx.report(stage_of(capability, module), state, operation=operation)
+    await tx.report(following_stage_of(capability, module), state, operation=operation)
+
+
+def _serves(known: Mapping[str, Module], name: str, capability: Capability) -> bool:
+    """Whether a planned module can be asked still: the built-in one is always there, of a new one the plan knows."""
+    return name == BUILT_IN.name or name not in known or capability in known[name].capabilities
+
+
+async def _planned(tx: Transaction, event: DocumentParsed) -> Sequence[PlannedModule | Module]:
+    """The modules that the receipt counts on; where nobody kept them, those that are enabled now."""
+    return await modules(tx, tx.workspace) if event.modules is None else event.modules
 
 
 async def _request(
-    tx: Transaction, event: DocumentParsed, module: Module, capability: Capability, *, wanted: bool
+    tx: Transaction, event: DocumentParsed, module: PlannedModule | Module, capability: Capability, *, wanted: bool
 ) -> None:
     request = derived_id("ai_request", tx.workspace, event.document_id, event.version, module.name, capability)
     made = await requests.add(
@@ -88,8 +114,7 @@ async def _request(
         wanted=wanted,
     )
     if not wanted:
-        await tx.report(stage_of(capability, module.name), "superseded")
-        await tx.report(following_stage_of(capability, module.name), "superseded")
+        await end_stages(tx, capability, module.name, "superseded")
     if not wanted or not made:
         return
     await tx.emit(

@@ -33,6 +33,7 @@ async def put_triples(tx: Transaction, triples: Sequence[Triple]) -> TriplesPut:
     """Make the entities and relations exist; the same triples again change nothing."""
     entities = [new_entity(tx.workspace, end) for triple in triples for end in (triple.subject, triple.object)]
     relations = [new_relation(tx.workspace, t.subject, t.predicate, t.object) for t in triples]
+    await graph.lock_entities(tx, sorted({entity.id for entity in entities}))
     new_entities, new_relations = await add_to_graph(tx, entities, relations)
     source = f"api:{tx.cause.actor}"
     await graph.put_namings(tx, entities, source)

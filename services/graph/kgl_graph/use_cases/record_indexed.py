@@ -27,8 +27,7 @@ async def is_searchable(tx: Transaction, command: RecordIndexed) -> bool:
 
     A newer one that is only accepted changes nothing yet: should it never be parsed, this one stays searchable.
     """
-    row = await documents.lock(tx, command.document_id)
-    return row is not None and row["deleted_at"] is None and row["parsed_version"] == command.version
+    return await documents.is_current(tx, command.document_id, command.version)
 
 
 async def record_indexed(tx: Transaction, command: RecordIndexed) -> None:

@@ -64,8 +64,10 @@ async def test_an_entity_stays_while_another_document_speaks_of_it(graph: GraphK
         await graph.hear(await result(graph, document, 1, found(document, 1, "Ada")))
         await graph.work()
     await graph.hear(deleted(first, 1))
+    await graph.work()
     assert {row["name"] for row in await graph.rows("select name from entity")} == {"Ada", "Other"}
     await graph.hear(deleted(second, 1))
+    await graph.work()
     assert await graph.rows("select name from entity") == []
 
 

@@ -10,7 +10,6 @@ from kgl_contracts.ai import ExtractedEntity, Extraction, Span, Summary
 from kgl_contracts.catalogue import asyncapi
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.given import ExtractionGiven, SummaryGiven
-from kgl_contracts.identity import ModuleChanged
 from kgl_contracts.topics import MODULE_RESULTS, module_topic
 from kgl_graph.consumers.modules import module_subscriptions
 from kgl_graph.settings import GraphSettings
@@ -19,6 +18,7 @@ from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Event, Reject, Verdict
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.modules import hear_module
 
 
 async def give(
@@ -87,22 +87,7 @@ async def test_an_id_that_another_workspace_had_used_already_swallows_no_result(
 
 
 async def test_an_id_that_another_module_had_used_already_swallows_no_result(graph: GraphKit) -> None:
-    enabled = ModuleChanged(
-        key_id=f"module:{graph.workspace}:tagger",
-        workspace_id=graph.workspace,
-        module="tagger",
-        capabilities=("summarise",),
-        mode="required",
-        deadline_seconds=600,
-    )
-    await graph.rows(
-        """insert into identity_replica (key_id, type, sequence, workspace_id, state)
-           values ($1, $2, 1, $3, $4) returning key_id""",
-        enabled.key_id,
-        enabled.event_type,
-        graph.workspace,
-        enabled.model_dump(mode="json"),
-    )
+    await hear_module(graph.database, graph.workspace, "tagger", "summarise")
     document, event = await graph.index(["Rotterdam is a harbour."]), uuid7()
     extract, summarise = await request_of(graph, document), await request_of(graph, document, "summarise")
     summary = Summary(title="Harbours", text="Rotterdam is one.")

@@ -1,14 +1,13 @@
 """Receipts of all services: every operation and every report comes here."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from kgl_contracts.operations import OperationStarted, ReceiptProgressed
 from kgl_contracts.topics import OPERATIONS
-from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED, record_operation, record_progress
+from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
-
-__all__ = ["RECEIPTS_MOVED", "ingest_operations"]
 
 ingest_operations = Subscription("ingest.operations", topic=OPERATIONS)
 
@@ -17,13 +16,14 @@ def _workspaces(data: ReceiptProgressed) -> set[UUID]:
     return {entry.workspace_id for entry in data.entries}
 
 
-@ingest_operations.on(OperationStarted)
-async def on_operation_started(tx: Transaction, event: Event[OperationStarted]) -> Verdict:
-    await record_operation(tx, event.data)
-    return DONE
-
-
-@ingest_operations.on(ReceiptProgressed, workspaces=_workspaces)
-async def on_receipt_progressed(tx: Transaction, event: Event[ReceiptProgressed]) -> Verdict:
-    await record_progress(tx, event.data)
-    return DONE
+@ingest_operations.on_batch(OperationStarted)
+@ingest_operations.on_batch(ReceiptProgressed, workspaces=_workspaces)
+async def on_receipts(
+    tx: Transaction, events: Sequence[Event[OperationStarted | ReceiptProgressed]]
+) -> Sequence[Verdict]:
+    command = RecordProgress(
+        started=[(tx.under(e).workspace, e.data) for e in events if isinstance(e.data, OperationStarted)],
+        moved=[entry for e in events if isinstance(e.data, ReceiptProgressed) for entry in e.data.entries],
+    )
+    await record_progress(tx, command)
+    return [DONE] * len(events)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from kgl_contracts.ingest import PlannedModule
 from kgl_ingest.domain.documents import Document
 from kgl_servicekit.database.transaction import Transaction
 
@@ -61,8 +62,8 @@ async def add_version(tx: Transaction, document: UUID, version: int, row: dict[s
     """A new version becomes the document's current one."""
     await tx.execute(
         """insert into document_version (workspace_id, document_id, version, state, media_type, charset, size, sha256,
-                                         object_key, operation_id, created_at)
-           values ($1, $2, $3, 'accepted', $4, $5, $6, $7, $8, $9, $10)""",
+                                         object_key, operation_id, created_at, modules)
+           values ($1, $2, $3, 'accepted', $4, $5, $6, $7, $8, $9, $10, $11)""",
         tx.workspace,
         document,
         version,
@@ -73,6 +74,7 @@ async def add_version(tx: Transaction, document: UUID, version: int, row: dict[s
         row["object_key"],
         row["operation_id"],
         tx.now,
+        [module.model_dump(mode="json") for module in row["modules"]],
     )
     await tx.execute(
         "update document set version = $3, updated_at = $4 where workspace_id = $1 and id = $2",
@@ -125,17 +127,33 @@ async def find_version(tx: Transaction, document: UUID, version: int) -> asyncpg
     )
 
 
+async def planned_modules(tx: Transaction, document: UUID, version: int) -> tuple[PlannedModule, ...] | None:
+    """The modules that the plan of this version counts on; None where they were not kept yet."""
+    kept = await tx.fetchval(
+        "select modules from document_version where workspace_id = $1 and document_id = $2 and version = $3",
+        tx.workspace,
+        document,
+        version,
+    )
+    return None if kept is None else tuple(PlannedModule(**module) for module in kept)
+
+
 async def mark_parsed(
     tx: Transaction, document: UUID, version: int, *, title: str | None, parsed: dict[str, Any]
 ) -> bool:
-    """Keep what parsing made; False when the document is gone."""
-    done = await tx.execute(
-        """update document_version v
+    """Keep what parsing made; False when the document is gone.
+
+    Its row is locked first, as whoever deletes it does: a look at it without its lock sees no deletion that is on
+    its way.
+    """
+    row = await lock(tx, document)
+    if row is None or row["deleted_at"] is not None:
+        return False
+    await tx.execute(
+        """update document_version
            set state = 'parsed', chunks_object = $4, chunks_sha256 = $5, text_object = $6, chunk_count = $7,
-               text_length = $8
-           from document d
-           where v.workspace_id = $1 and v.document_id = $2 and v.version = $3
-             and d.workspace_id = v.workspace_id and d.id = v.document_id and d.deleted_at is null""",
+               text_length = $8, error = null
+           where workspace_id = $1 and document_id = $2 and version = $3""",
         tx.workspace,
         document,
         version,
@@ -145,8 +163,6 @@ async def mark_parsed(
         parsed["chunk_count"],
         parsed["text_length"],
     )
-    if done != "UPDATE 1":
-        return False
     await tx.execute(
         """update document set title = coalesce(title, $4), updated_at = $5
            where workspace_id = $1 and id = $2 and version = $3""",
@@ -160,10 +176,10 @@ async def mark_parsed(
 
 
 async def mark_failed(tx: Transaction, document: UUID, version: int, error: str) -> None:
-    """The version cannot be parsed."""
+    """The version cannot be parsed; one that was deleted, cancelled or parsed meanwhile stays so."""
     await tx.execute(
         """update document_version set state = 'failed', error = $4
-           where workspace_id = $1 and document_id = $2 and version = $3""",
+           where workspace_id = $1 and document_id = $2 and version = $3 and state in ('accepted', 'failed')""",
         tx.workspace,
         document,
         version,
@@ -238,7 +254,7 @@ async def mark_cancelled(tx: Transaction, document: UUID, version: int) -> None:
     """The version will not be parsed."""
     await tx.execute(
         """update document_version set state = 'cancelled'
-           where workspace_id = $1 and document_id = $2 and version = $3 and state = 'accepted'""",
+           where workspace_id = $1 and document_id = $2 and version = $3 and state in ('accepted', 'failed')""",
         tx.workspace,
         document,
         version,

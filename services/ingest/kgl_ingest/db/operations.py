@@ -1,40 +1,37 @@
 """Statements of receipts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from kgl_contracts.operations import OperationStarted, Progress
+from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, StageState
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.operations import ENDED, RANK, Receipt, Stage
 
 _START = """
 insert into operation (workspace_id, id, kind, subject, state, created_at)
-values ($1, $2, $3, $4, 'running', $5) on conflict do nothing
+select workspace_id, id, kind, subject, 'running', created_at
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
+  as i(workspace_id, id, kind, subject, created_at)
+on conflict do nothing
 """
 
-_PLAN = """
-insert into operation_stage (workspace_id, operation_id, name, ordinal, planned, required, place, state, run,
-                             attempt, deadline_at)
-select $1, $2, name, ordinal, true, required, 0, 'waiting', 1, 0, deadline_at
-from unnest($3::text[], $4::int[], $5::bool[], $6::timestamptz[]) as i(name, ordinal, required, deadline_at)
+_STAGES = """
+insert into operation_stage as s (workspace_id, operation_id, name, ordinal, planned, required, deadline_at, place,
+                                  state, run, attempt, holder, error, next_retry_at, started_at, ended_at)
+select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::bool[], $6::bool[], $7::timestamptz[],
+                     $8::bigint[], $9::text[], $10::int[], $11::int[], $12::text[], $13::text[], $14::timestamptz[],
+                     $15::timestamptz[], $16::timestamptz[])
 on conflict (workspace_id, operation_id, name) do update
-set ordinal = excluded.ordinal, planned = true, required = excluded.required, deadline_at = excluded.deadline_at
-"""
-
-_MERGE = """
-insert into operation_stage as s (workspace_id, operation_id, name, ordinal, planned, required, place, state, run,
-                                  attempt, holder, error, next_retry_at, started_at, ended_at)
-select workspace_id, operation_id, name, 1000, false, false, place, state, run, attempt, holder, error,
-       next_retry_at, at, case when ended then at end
-from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::int[], $7::int[], $8::text[],
-            $9::text[], $10::timestamptz[], $11::timestamptz[], $12::bool[])
-  as i(workspace_id, operation_id, name, place, state, run, attempt, holder, error, next_retry_at, at, ended)
-on conflict (workspace_id, operation_id, name) do update
-set place = greatest(s.place, excluded.place),
+set ordinal = case when excluded.planned then excluded.ordinal else s.ordinal end,
+    planned = s.planned or excluded.planned,
+    required = case when excluded.planned then excluded.required else s.required end,
+    deadline_at = case when excluded.planned then excluded.deadline_at else s.deadline_at end,
+    place = greatest(s.place, excluded.place),
     state = case when excluded.place > s.place then excluded.state else s.state end,
     run = greatest(s.run, excluded.run),
     attempt = case when excluded.run >= s.run then greatest(s.attempt, excluded.attempt) else s.attempt end,
@@ -46,8 +43,8 @@ set place = greatest(s.place, excluded.place),
 """
 
 _LOCK = """
-select from operation where workspace_id = any($1::uuid[]) and id = any($2::uuid[])
-order by workspace_id, id for no key update
+select from operation o join unnest($1::uuid[], $2::uuid[]) as i(workspace_id, id) using (workspace_id, id)
+order by o.workspace_id, o.id for no key update of o
 """
 
 _CONCLUDE = """
@@ -57,8 +54,9 @@ with judged as (
            bool_or(s.state = 'failed') filter (where s.planned and s.required) as failed,
            bool_or(s.state = 'cancelled') filter (where s.planned and s.required) as cancelled,
            max(s.ended_at) filter (where s.planned and s.required) as last
-    from operation o join operation_stage s on s.workspace_id = o.workspace_id and s.operation_id = o.id
-    where o.workspace_id = any($1::uuid[]) and o.id = any($2::uuid[])
+    from unnest($1::uuid[], $2::uuid[]) as i(workspace_id, id)
+    join operation o on o.workspace_id = i.workspace_id and o.id = i.id
+    join operation_stage s on s.workspace_id = o.workspace_id and s.operation_id = o.id
     group by o.workspace_id, o.id
 )
 update operation o
@@ -67,6 +65,45 @@ set state = case when j.failed then 'failed' when not j.ended then 'running' whe
     ended_at = case when j.failed or j.ended then j.last end
 from judged j where o.workspace_id = j.workspace_id and o.id = j.id
 """
+
+
+@dataclass(slots=True)
+class _Row:
+    """What is new of one stage: its plan, how far it is, or both. The fields are the columns of _STAGES."""
+
+    workspace_id: UUID
+    operation_id: UUID
+    name: str
+    ordinal: int = 1000
+    planned: bool = False
+    required: bool = False
+    deadline_at: datetime | None = None
+    place: int = 0
+    state: StageState = "waiting"
+    run: int = 1
+    attempt: int = 0
+    holder: str | None = None
+    error: str | None = None
+    next_retry_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    def plan(self, ordinal: int, stage: PlannedStage, at: datetime) -> None:
+        self.ordinal, self.planned, self.required = ordinal, True, stage.required
+        self.deadline_at = at + timedelta(seconds=stage.deadline_seconds)
+
+    def move(self, entry: Progress) -> None:
+        self.started_at = min(self.started_at or entry.at, entry.at)
+        if (entry.run, entry.attempt) > (self.run, self.attempt):
+            self.run, self.attempt = entry.run, entry.attempt
+        place = place_of(entry)
+        if place > self.place:
+            self.place, self.state, self.holder, self.error = place, entry.state, entry.holder, entry.error
+            self.next_retry_at = entry.next_retry_at
+            self.ended_at = entry.at if entry.state in ENDED else None
+
+
+_COLUMNS = tuple(field.name for field in fields(_Row))
 
 
 def place_of(progress: Progress) -> int:
@@ -79,59 +116,50 @@ def place_of(progress: Progress) -> int:
     return progress.run * 10**9 + within
 
 
-async def start(tx: Transaction, started: OperationStarted) -> None:
-    """Record an operation and its plan; reports that came earlier are kept."""
-    workspace, stages = tx.workspace, started.stages
-    await tx.execute(_START, workspace, started.operation_id, started.kind, started.subject, started.started_at)
-    await tx.execute(
-        _PLAN,
-        workspace,
-        started.operation_id,
-        [stage.name for stage in stages],
-        list(range(len(stages))),
-        [stage.required for stage in stages],
-        [started.started_at + timedelta(seconds=stage.deadline_seconds) for stage in stages],
-    )
-    await _conclude(tx, [workspace], [started.operation_id])
+async def record(tx: Transaction, started: Sequence[tuple[UUID, OperationStarted]], moved: Sequence[Progress]) -> None:
+    """List operations of workspaces with their plans, and move stages on; older reports change nothing.
+
+    Reports may come before their operation. Rows are written in the order of their keys, all stages before any
+    operation is judged, so that those who write at the same time wait for each other in one order.
+    """
+    rows: dict[tuple[UUID, UUID, str], _Row] = {}
+    for workspace, operation in started:
+        for ordinal, stage in enumerate(operation.stages):
+            _row_of(rows, workspace, operation.operation_id, stage.name).plan(ordinal, stage, operation.started_at)
+    for entry in moved:
+        _row_of(rows, entry.workspace_id, entry.operation_id, entry.stage).move(entry)
+    if started:
+        await tx.execute(_START, *_columns(sorted(_started(*one) for one in started)))
+    ordered = [rows[key] for key in sorted(rows)]
+    await tx.execute(_STAGES, *([getattr(row, name) for row in ordered] for name in _COLUMNS))
+    places = {(workspace, operation.operation_id) for workspace, operation in started}
+    await _conclude(tx, sorted(places | {(workspace, operation) for workspace, operation, _ in rows}))
 
 
-async def merge(tx: Transaction, entries: Sequence[Progress]) -> None:
-    """Move stages on by what workers report; older reports change nothing."""
-    newest: dict[tuple[UUID, UUID, str], Progress] = {}
-    for entry in entries:
-        known = newest.setdefault((entry.workspace_id, entry.operation_id, entry.stage), entry)
-        if place_of(entry) > place_of(known):
-            newest[entry.workspace_id, entry.operation_id, entry.stage] = entry
-    rows = [_row(newest[place]) for place in sorted(newest)]
-    await tx.execute(_MERGE, *(list(column) for column in zip(*rows, strict=True)))
-    await _conclude(tx, sorted({w for w, _, _ in newest}), sorted({o for _, o, _ in newest}))
+def _row_of(rows: dict[tuple[UUID, UUID, str], _Row], workspace: UUID, operation: UUID, stage: str) -> _Row:
+    key = (workspace, operation, stage)
+    if key not in rows:
+        rows[key] = _Row(*key)
+    return rows[key]
 
 
-def _row(entry: Progress) -> tuple[Any, ...]:
-    return (
-        entry.workspace_id,
-        entry.operation_id,
-        entry.stage,
-        place_of(entry),
-        entry.state,
-        entry.run,
-        entry.attempt,
-        entry.holder,
-        entry.error,
-        entry.next_retry_at,
-        entry.at,
-        entry.state in ENDED,
-    )
+def _started(workspace: UUID, operation: OperationStarted) -> tuple[UUID, UUID, str, str, datetime]:
+    return workspace, operation.operation_id, operation.kind, operation.subject, operation.started_at
 
 
-async def _conclude(tx: Transaction, workspaces: Sequence[UUID], operations: Sequence[UUID]) -> None:
-    """Judge operations by their stages.
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+async def _conclude(tx: Transaction, places: Sequence[tuple[UUID, UUID]]) -> None:
+    """Judge operations of workspaces by their stages.
 
     Reports of one operation come on many partitions at once. Whoever judges last has to see what all others
     wrote, so it first waits for them in a statement of its own: the next one's snapshot is newer.
     """
-    await tx.execute(_LOCK, list(workspaces), list(operations))
-    await tx.execute(_CONCLUDE, list(workspaces), list(operations), sorted(ENDED))
+    workspaces, operations = _columns(places)
+    await tx.execute(_LOCK, workspaces, operations)
+    await tx.execute(_CONCLUDE, workspaces, operations, sorted(ENDED))
 
 
 async def find(tx: Transaction, operation_id: UUID) -> Receipt | None:

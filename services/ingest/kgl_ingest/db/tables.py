@@ -1,9 +1,11 @@
 """The tables of the ingest service, all bound to workspaces by row-level security."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Computed, DateTime, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import AutoString, Field, SQLModel
 
 from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
@@ -80,6 +82,7 @@ class VersionRow(Base, table=True):
     error: str | None
     operation_id: UUID
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
+    modules: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB(none_as_null=True)))
 
 
 class OperationRow(Base, table=True):

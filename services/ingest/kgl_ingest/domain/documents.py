@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from kgl_contracts.ingest import PlannedModule
 from kgl_contracts.operations import PlannedStage
 from kgl_servicekit.errors import Conflict, Gone, NotFound
 from kgl_servicekit.identity.access import Module
@@ -67,7 +68,20 @@ _KEY = re.compile(f"ingest/(?P<workspace>{_UUID})/(?:chunks/(?P<document>{_UUID}
 _STAGES = {"extract": ("graph.extract", "graph.link"), "summarise": ("graph.summarise", "content.draft")}
 
 
-def ingest_plan(modules: Iterable[Module]) -> list[PlannedStage]:
+def planned_modules(modules: Iterable[Module]) -> tuple[PlannedModule, ...]:
+    """Modules as they are enabled now, to be kept with the version whose plan counts on them."""
+    return tuple(
+        PlannedModule(
+            name=module.name,
+            capabilities=tuple(sorted(module.capabilities)),
+            mode=module.mode,
+            deadline_seconds=module.deadline_seconds,
+        )
+        for module in modules
+    )
+
+
+def ingest_plan(modules: Iterable[PlannedModule]) -> list[PlannedStage]:
     """All stages of a document version, over all services, as they are known when it is accepted."""
     stages = [PlannedStage(name="ingest.parse"), PlannedStage(name="graph.index")]
     for module in modules:
@@ -78,7 +92,7 @@ def ingest_plan(modules: Iterable[Module]) -> list[PlannedStage]:
     return stages
 
 
-def _planned(name: str, module: Module) -> PlannedStage:
+def _planned(name: str, module: PlannedModule) -> PlannedStage:
     return PlannedStage(
         name=f"{name}.{module.name}",
         required=module.mode == "required",

@@ -27,7 +27,7 @@ async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
     try:
         content = await outside.objects.get(data.object_key)
     except ObjectMissing:
-        await job.finish(record_file_missing, data.document_id, state="superseded")
+        await job.finish(record_file_missing, (data.document_id, data.version), state="superseded")
         return
     try:
         parsed = await outside.parsers.parse(

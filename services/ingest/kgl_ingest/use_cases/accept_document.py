@@ -12,6 +12,7 @@ from kgl_ingest.domain.documents import (
     OnDuplicate,
     file_key,
     ingest_plan,
+    planned_modules,
 )
 from kgl_ingest.jobs.declared import ParseDocument
 from kgl_servicekit.database.transaction import Transaction
@@ -57,7 +58,8 @@ async def accept_document(tx: Transaction, command: AcceptDocument) -> Receipt:
     if generation is None:
         raise BlobGone
     document, version = await _place(tx, command)
-    receipt = await tx.start_operation("ingest.document", document, ingest_plan(await modules(tx, tx.workspace)))
+    planned = planned_modules(await modules(tx, tx.workspace))
+    receipt = await tx.start_operation("ingest.document", document, ingest_plan(planned))
     key = file_key(tx.workspace, command.sha256, generation)
     row = {
         "media_type": command.media_type,
@@ -66,6 +68,7 @@ async def accept_document(tx: Transaction, command: AcceptDocument) -> Receipt:
         "sha256": command.sha256,
         "object_key": key,
         "operation_id": receipt.id,
+        "modules": planned,
     }
     await documents.add_version(tx, document, version, row)
     job = ParseDocument(

@@ -3,10 +3,9 @@
 from uuid import UUID
 
 from kgl_ingest.db import documents, operations
-from kgl_ingest.domain.documents import ingest_plan
+from kgl_ingest.use_cases.read_plan import read_plan
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, NotFound
-from kgl_servicekit.identity import modules
 from kgl_servicekit.jobs import queue
 from kgl_servicekit.operations import Receipt
 
@@ -31,7 +30,7 @@ async def cancel_operation(tx: Transaction, operation_id: UUID) -> Receipt:
     if version is None or not await queue.cancel(tx, operation=operation_id):
         raise OperationNotCancellable
     await documents.mark_cancelled(tx, *version)
-    plan = ingest_plan(await modules(tx, tx.workspace))
+    plan = await read_plan(tx, *version)
     receipt = receipt or Receipt.planned(operation_id, "ingest.document", version[0], tuple(plan), tx.now)
     for stage in sorted({stage.name for stage in plan} | {stage.name for stage in receipt.stages}):
         await tx.report(stage, "cancelled", operation=operation_id)

@@ -5,10 +5,9 @@ from uuid import UUID
 
 from kgl_contracts.ingest import DocumentParsed
 from kgl_ingest.db import documents
-from kgl_ingest.domain.documents import ingest_plan
+from kgl_ingest.use_cases.read_plan import read_plan
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import JobFailed
-from kgl_servicekit.identity import modules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ async def record_parsed(tx: Transaction, command: RecordParsed) -> None:
         "text_length": command.text_length,
     }
     if not await documents.mark_parsed(tx, command.document_id, command.version, title=command.title, parsed=manifest):
-        await _supersede(tx)
+        await _supersede(tx, command.document_id, command.version)
         return
     await tx.emit(
         DocumentParsed(
@@ -46,19 +45,21 @@ async def record_parsed(tx: Transaction, command: RecordParsed) -> None:
             chunks_url=f"/ingest/v1/documents/{command.document_id}/versions/{command.version}/chunks",
             chunks_object=command.chunks_object,
             sha256=command.chunks_sha256,
+            modules=await documents.planned_modules(tx, command.document_id, command.version),
         )
     )
 
 
-async def record_file_missing(tx: Transaction, document_id: UUID) -> None:
+async def record_file_missing(tx: Transaction, place: tuple[UUID, int]) -> None:
     """The file went with its document before it was parsed. Raises: JobFailed when the document is still there."""
+    document_id, version = place
     if await documents.is_living(tx, document_id):
         raise JobFailed("file_missing", "The file of this version is not in the object store.")
-    await _supersede(tx)
+    await _supersede(tx, document_id, version)
 
 
-async def _supersede(tx: Transaction) -> None:
-    for stage in ingest_plan(await modules(tx, tx.workspace)):
+async def _supersede(tx: Transaction, document_id: UUID, version: int) -> None:
+    for stage in await read_plan(tx, document_id, version):
         await tx.report(stage.name, "superseded")
 
 

@@ -1,19 +1,25 @@
 """Keep the receipts of the whole system up to date."""
 
-from kgl_contracts.operations import OperationStarted, ReceiptProgressed
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from kgl_contracts.operations import OperationStarted, Progress
 from kgl_ingest.db import operations
 from kgl_servicekit.database.transaction import Transaction
 
 RECEIPTS_MOVED = "kgl_receipts"
 
 
-async def record_operation(tx: Transaction, started: OperationStarted) -> None:
-    """List a new operation with its plan."""
-    await operations.start(tx, started)
-    tx.notify(RECEIPTS_MOVED)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordProgress:
+    """Operations that were started, with their workspaces, and stages that workers moved on."""
+
+    started: Sequence[tuple[UUID, OperationStarted]] = ()
+    moved: Sequence[Progress] = ()
 
 
-async def record_progress(tx: Transaction, progress: ReceiptProgressed) -> None:
-    """Move the stages on that a worker reports."""
-    await operations.merge(tx, progress.entries)
+async def record_progress(tx: Transaction, command: RecordProgress) -> None:
+    """List the new operations with their plans, and move the stages on."""
+    await operations.record(tx, command.started, command.moved)
     tx.notify(RECEIPTS_MOVED)

@@ -4,16 +4,28 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
-from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed
+import pytest
+
+from kgl_contracts.envelope import Envelope
+from kgl_contracts.event import EventData
+from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed, StageState
+from kgl_contracts.topics import OPERATIONS
+from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.testing import Ingest
 from kgl_ingest.use_cases.read_receipt import read_receipt
-from kgl_ingest.use_cases.record_progress import record_operation, record_progress
+from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
+from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.bus.port import Record
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.subscription import Event
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.races import overlapping
+from kgl_servicekit.testing.events import running
+from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.races import overlapping, repeats, until_waiting
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -21,7 +33,7 @@ T = TypeVar("T")
 STAGES = ("ingest.parse", "graph.index", "content.draft", "publish.live")
 
 
-def started(operation: UUID) -> OperationStarted:
+def operation_started(operation: UUID) -> OperationStarted:
     stages = tuple(PlannedStage(name=name) for name in STAGES)
     return OperationStarted(
         operation_id=operation,
@@ -32,16 +44,22 @@ def started(operation: UUID) -> OperationStarted:
     )
 
 
-def done(ingest: Ingest, stage: str, *operations: UUID) -> ReceiptProgressed:
-    return ReceiptProgressed(
-        reporter="test/1",
-        entries=tuple(
-            Progress(
-                workspace_id=ingest.workspace, operation_id=operation, stage=stage, state="done", at=datetime.now(UTC)
-            )
-            for operation in operations
-        ),
+def started(ingest: Ingest, *operations: UUID) -> RecordProgress:
+    return RecordProgress(started=[(ingest.workspace, operation_started(operation)) for operation in operations])
+
+
+def progress(ingest: Ingest, stage: str, operation: UUID, state: StageState = "done", **more: Any) -> Progress:
+    return Progress(
+        workspace_id=ingest.workspace,
+        operation_id=operation,
+        stage=stage,
+        state=state,
+        **{"at": datetime.now(UTC), **more},
     )
+
+
+def done(ingest: Ingest, stage: str, *operations: UUID) -> RecordProgress:
+    return RecordProgress(moved=[progress(ingest, stage, operation) for operation in operations])
 
 
 async def state(ingest: Ingest, operation: UUID) -> str | None:
@@ -51,10 +69,10 @@ async def state(ingest: Ingest, operation: UUID) -> str | None:
 
 async def test_two_last_stages_reported_at_the_same_time_end_the_operation(ingest: Ingest) -> None:
     operation = uuid7()
-    await ingest.database.run(ingest.workspace, record_operation, started(operation))
+    await ingest.database.run(ingest.workspace, record_progress, started(ingest, operation))
     *before, first, last = (done(ingest, stage, operation) for stage in STAGES)
-    for progress in before:
-        await ingest.database.run(ingest.workspace, record_progress, progress)
+    for reported in before:
+        await ingest.database.run(ingest.workspace, record_progress, reported)
     beside = ingest.database.run(ingest.workspace, record_progress, last)
     await overlapping(ingest.database, ingest.workspace, record_progress, first, beside)
     assert await state(ingest, operation) == "done"
@@ -65,7 +83,7 @@ async def test_whatever_comes_at_the_same_time_as_what_every_operation_ends(inge
     for _ in range(20):
         operations = [uuid7() for _ in range(3)]
         steps: list[Callable[[], Awaitable[None]]] = [
-            *(_run(ingest, record_operation, started(operation)) for operation in operations),
+            *(_run(ingest, record_progress, started(ingest, operation)) for operation in operations),
             *(_run(ingest, record_progress, done(ingest, stage, *_shuffled(dice, operations))) for stage in STAGES),
         ]
         await asyncio.gather(*(step() for step in _shuffled(dice, steps)))
@@ -80,3 +98,97 @@ def _run(
 
 def _shuffled(dice: random.Random, items: Sequence[T]) -> list[T]:
     return dice.sample(items, len(items))
+
+
+def envelope_of(ingest: Ingest, event: EventData, sequence: int = 1) -> Envelope:
+    return Envelope(
+        id=uuid7(),
+        type=event.event_type,
+        source="graph",
+        time=datetime.now(UTC),
+        workspace_id=ingest.workspace if isinstance(event, OperationStarted) else None,
+        sequence=sequence,
+    )
+
+
+def record(ingest: Ingest, event: EventData, sequence: int) -> Record:
+    headers = envelope_of(ingest, event, sequence).headers()
+    return Record(topic=OPERATIONS.name, key=event.key, headers=headers, value=event.model_dump_json().encode())
+
+
+async def test_backlogs_of_two_partitions_that_speak_of_the_same_operations_are_merged_without_a_repeat(
+    ingest: Ingest,
+) -> None:
+    low, middle, high = operations = sorted(uuid7() for _ in range(3))
+    await ingest.database.run(ingest.workspace, record_progress, started(ingest, *operations))
+    bus, holds, release = MemoryBus(), asyncio.Event(), asyncio.Event()
+    await bus.declare([OPERATIONS])
+    for reporter, stage, order in (("a", STAGES[0], (high, middle, low)), ("b", STAGES[1], (low, middle, high))):
+        for sequence, operation in enumerate(order, 1):
+            entries = (progress(ingest, stage, operation), progress(ingest, STAGES[2], operation))
+            bus.append(record(ingest, ReceiptProgressed(reporter=reporter, entries=entries), sequence))
+    logs = [bus.log(OPERATIONS.name, partition) for partition in range(OPERATIONS.partitions)]
+    assert sorted(len(log) for log in logs if log) == [3, 3]
+
+    async def hold(tx: Transaction, operation: UUID) -> None:
+        await tx.execute("select from operation_stage where operation_id = $1 for update", operation)
+        holds.set()
+        await release.wait()
+
+    before = repeats(ingest.database)
+    holder = asyncio.create_task(ingest.database.run(ingest.workspace, hold, middle))
+    await holds.wait()
+    async with running(SubscriptionRunner(ingest.database, bus, ingest_operations).run):
+        await until_waiting(ingest.database, 2)
+        release.set()
+        await holder
+        for stage in STAGES[:3]:
+            for operation in operations:
+                await eventually(lambda operation=operation, stage=stage: _stage_is_done(ingest, operation, stage))
+    assert repeats(ingest.database) == before
+
+
+async def _stage_is_done(ingest: Ingest, operation: UUID, stage: str) -> bool:
+    receipt = await ingest.database.run(ingest.workspace, read_receipt, operation)
+    return receipt is not None and any(s.name == stage and s.state == "done" for s in receipt.stages)
+
+
+async def test_a_batch_of_operations_and_reports_takes_four_statements_however_many_they_are(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations, statements = [uuid7() for _ in range(50)], list[str]()
+    events: list[EventData] = []
+    for operation in operations:
+        entries = tuple(progress(ingest, stage, operation) for stage in STAGES)
+        events += [ReceiptProgressed(reporter="a", entries=entries), operation_started(operation)]
+    handler = ingest_operations.handlers[ReceiptProgressed.event_type].handle_batch
+    assert handler is not None
+    assert handler is ingest_operations.handlers[OperationStarted.event_type].handle_batch
+    batch = [Event(event, envelope_of(ingest, event)) for event in events]
+    execute = Transaction.execute
+
+    async def noted(self: Transaction, sql: str, *args: Any) -> str:
+        statements.append(sql)
+        return await execute(self, sql, *args)
+
+    monkeypatch.setattr(Transaction, "execute", noted)
+    verdicts = await ingest.database.run(ingest.workspace, handler, batch)
+    assert (len(verdicts), len(statements)) == (100, 4)
+    assert {await state(ingest, operation) for operation in operations} == {"done"}
+
+
+async def test_reports_of_one_stage_in_one_batch_are_one_stage_with_the_times_of_all(ingest: Ingest) -> None:
+    operation, stage = uuid7(), STAGES[1]
+    begun, ended = datetime(2026, 11, 25, 12, tzinfo=UTC), datetime(2026, 11, 25, 13, tzinfo=UTC)
+    reports = [
+        progress(ingest, stage, operation, run=2, attempt=2, at=ended),
+        progress(ingest, stage, operation, "running", run=2, attempt=2, holder="me", at=begun),
+        progress(ingest, stage, operation, "failed", run=1, attempt=5, error="hurts", at=begun),
+    ]
+    both = RecordProgress(started=started(ingest, operation).started, moved=reports)
+    await ingest.database.run(ingest.workspace, record_progress, both)
+    receipt = await ingest.database.run(ingest.workspace, read_receipt, operation)
+    assert receipt is not None
+    (shown,) = [s for s in receipt.stages if s.name == stage]
+    assert (shown.state, shown.run, shown.attempt, shown.holder, shown.error) == ("done", 2, 2, None, None)
+    assert (shown.started_at, shown.ended_at) == (begun, ended)
