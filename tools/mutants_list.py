@@ -70,6 +70,14 @@ MUTANTS = (
         (f"{_TRANSACTION}::test_concurrent_writers_of_one_key_number_without_gaps_in_id_order",),
     ),
     Mutant(
+        "sequence of one event drawn before the lock",
+        f"{_KIT}/events/outbox.py",
+        "    on conflict (topic, key) do update set last = k.last + excluded.last\n    returning k.last\n",
+        "    on conflict (topic, key) do update set last = greatest(k.last, excluded.last)\n"
+        "    returning 1 + (select coalesce(max(sequence), 0) from outbox_log where topic = $2 and key = $3) as last\n",
+        (f"{_TRANSACTION}::test_concurrent_writers_of_one_key_number_without_gaps_in_id_order",),
+    ),
+    Mutant(
         "outbox row outside the transaction",
         f"{_KIT}/database/transaction.py",
         "            await write_outgoing(self._connection, pending.events)\n",
