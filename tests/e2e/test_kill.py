@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 
 from kgl_cli.home import Credentials
 from kgl_cli.postgres import open_databases
@@ -68,6 +69,7 @@ class Uploader(threading.Thread):
         self.refused.append(f"{number}: no answer")
 
 
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_doubled_or_stuck_when_the_system_is_killed_at_random() -> None:
     dice = random.Random(SEED)
     with dev_system() as system:
