@@ -64,10 +64,21 @@ class Hold:
         return self.reason in _REFUSED
 
 
+_SILENCE = 10.0  # an attempt in progress holds its key's lock, so this is no limit for it
+
+
 def retry_delay(subscription: Subscription, attempts: int) -> float:
     """Seconds until the next try: exponential with full jitter."""
-    ceiling = min(subscription.backoff_limit, subscription.backoff * 2 ** max(0, attempts - 1))
-    return random.uniform(0, ceiling)  # noqa: S311
+    return random.uniform(0, _longest_delay(subscription, attempts))  # noqa: S311
+
+
+def silent_delay(subscription: Subscription, attempts: int) -> float:
+    """Seconds until the next try after one of which nothing was heard: its worker has ended, perhaps by it."""
+    return max(_SILENCE, _longest_delay(subscription, attempts))
+
+
+def _longest_delay(subscription: Subscription, attempts: int) -> float:
+    return float(min(subscription.backoff_limit, subscription.backoff * 2 ** max(0, attempts - 1)))
 
 
 async def held_keys(tx: Transaction, subscription: Subscription, keys: Sequence[str]) -> set[str]:

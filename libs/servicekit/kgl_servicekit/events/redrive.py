@@ -22,6 +22,7 @@ from kgl_servicekit.events.holds import (
     postpone,
     release,
     retry_delay,
+    silent_delay,
     start_attempt,
     stored_record,
     undo_attempt,
@@ -138,7 +139,7 @@ class Redriver:
             await postpone(tx, head["id"], "dead", 0, "its last attempt ended the worker without a word")
             return None
         delivery = decode(subscription, stored_record(head), head["corrected"])
-        number = await start_attempt(tx, head["id"], subscription.backoff_limit)
+        number = await start_attempt(tx, head["id"], silent_delay(subscription, head["attempts"] + 1))
         return _Try(subscription, key, head["id"], number, delivery.workspaces())
 
     async def _attempt(self, tx: Transaction, command: _Try) -> str:

@@ -113,7 +113,9 @@ def check(system: System, counts: Counter[str]) -> None:
 async def test_a_worker_that_dies_at_a_named_place_loses_doubles_and_disorders_nothing(
     system: System, name: str
 ) -> None:
-    assert await system.killed(failpoint=name, seconds=200) >= DEATHS
+    # what is passed all the time kills seldom: a worker has to live for longer than it takes to handle an event
+    chance = 0.05 if name.startswith(("transaction.", "relay.")) else 0.3
+    assert await system.killed(failpoint=name, chance=chance, seconds=200) >= DEATHS
     check(system, await system.finish())
 
 
