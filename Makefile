@@ -20,7 +20,7 @@ demo: $(VENV)/runtime ## run the main job, end to end, on real documents (3 minu
 dev: $(VENV)/runtime ## keep the system running on http://localhost:8080
 	@$(BIN)/kgl dev
 
-test: $(VENV)/development ## all tests (6 minutes on 2 cores, no Docker)
+test: $(VENV)/development ## all tests (7 minutes on 2 cores, no Docker)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test-all: $(VENV)/development ## all tests, and those that take long: killed at every failpoint, simulations
