@@ -121,8 +121,9 @@ class Relay:
         finally:
             self._database.signals.unsubscribe(OUTBOX, woken)
             await self._drop_producer()
-            with contextlib.suppress(Unavailable):
-                await self._database.run((), self._forget, self._acked)
+            if self._acked[0]:
+                with contextlib.suppress(Unavailable):
+                    await self._database.run((), self._forget, self._acked)
 
     def _note_lost(self, lost: BrokerLostData | None) -> None:
         self.lost = lost
