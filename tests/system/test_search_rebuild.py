@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.testing import FakeAuthority
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.service import Service
+from kgl_servicekit.testing.events import running
 from kgl_servicekit.testing.orders import dump
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests
@@ -125,7 +126,7 @@ async def system(postgres: PostgresForTests, tmp_path: Path) -> AsyncIterator[Sy
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
         )
         live = graph("w")
-        await stack.enter_async_context(_working(ingest, live))
+        await stack.enter_async_context(running(ingest.work, live.work))
         numbers = iter(range(100))
         yield System(
             ingest=ingest,
@@ -141,17 +142,6 @@ async def system(postgres: PostgresForTests, tmp_path: Path) -> AsyncIterator[Sy
                 "KGL_OBJECT_DIR": str(tmp_path / "objects"),
             },
         )
-
-
-@asynccontextmanager
-async def _working(*services: Service) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(service.work()) for service in services]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.timeout(300)

@@ -10,6 +10,7 @@ import httpx
 
 from kgl_ingest.bootstrap import MIGRATIONS, build
 from kgl_ingest.settings import IngestSettings
+from kgl_ingest.use_cases.record_parsed import RecordParsed
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.identity.testing import FakeAuthority
@@ -58,3 +59,17 @@ async def ingest_kit(postgres: PostgresForTests, folder: Path) -> AsyncIterator[
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
             yield Ingest(service, client, authority, workspace, authority.user(workspace))
+
+
+def manifest(document: UUID) -> RecordParsed:
+    """What the parser says of a document's first version."""
+    return RecordParsed(
+        document_id=document,
+        version=1,
+        title="Title",
+        chunks_object="chunks",
+        chunks_sha256="0" * 64,
+        text_object="text",
+        chunk_count=1,
+        text_length=1,
+    )

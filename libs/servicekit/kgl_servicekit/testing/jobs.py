@@ -1,8 +1,7 @@
 """Jobs for tests of the queue: one kind of work, and a look at the rows and reports that come of it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from kgl_servicekit.jobs.line import Asked
 from kgl_servicekit.jobs.queue import Claimed
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.testing.counter import MIGRATIONS
+from kgl_servicekit.testing.events import running as loops
 from kgl_servicekit.testing.postgres import PostgresForTests
 
 WORKSPACE = uuid7()
@@ -56,16 +56,9 @@ def handled_by(handle: object, data: type[JobData] = Work, **options: float) -> 
     return jobs
 
 
-@asynccontextmanager
-async def running(*runners: JobRunner) -> AsyncIterator[None]:
+def running(*runners: JobRunner) -> AbstractAsyncContextManager[None]:
     """Runners at work; stopped in good order in the end."""
-    tasks = [asyncio.create_task(runner.run()) for runner in runners]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return loops(*(runner.run for runner in runners))
 
 
 async def start_job(

@@ -1,7 +1,8 @@
 """Two transactions at the same time, in an order that is always the same."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,6 +23,34 @@ select count(*) from pg_stat_activity where datname = current_database() and wai
 """
 
 
+@asynccontextmanager
+async def held_open(
+    database: Database,
+    workspaces: UUID | Iterable[UUID],
+    use_case: Callable[[Transaction, C], Awaitable[R]],
+    command: C,
+) -> AsyncIterator["asyncio.Future[R]"]:
+    """Run a use case, whose transaction commits only when the block is left; the future is its result."""
+    did, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def slowly(tx: Transaction, command: C) -> R:
+        result = await use_case(tx, command)
+        did.set()
+        await may_commit.wait()
+        return result
+
+    running, done = (
+        asyncio.ensure_future(database.run(workspaces, slowly, command)),
+        asyncio.ensure_future(did.wait()),
+    )
+    await asyncio.wait({running, done}, return_when=asyncio.FIRST_COMPLETED)
+    done.cancel()
+    try:
+        yield running
+    finally:
+        may_commit.set()
+
+
 async def overlapping(
     database: Database,
     workspaces: UUID | Iterable[UUID],
@@ -30,28 +59,13 @@ async def overlapping(
     later: Coroutine[Any, Any, S],
 ) -> tuple[R, S]:
     """Run a use case whose transaction commits when `later`, begun after it, waits for one of its locks or is done."""
-    did, may_commit = asyncio.Event(), asyncio.Event()
+    async with held_open(database, workspaces, use_case, command) as earlier:
+        following = asyncio.ensure_future(later)
 
-    async def held_open(tx: Transaction, command: C) -> R:
-        result = await use_case(tx, command)
-        did.set()
-        await may_commit.wait()
-        return result
+        async def waits() -> bool:
+            return following.done() or await database.run((), _waiting, None) > 0
 
-    async def waits() -> bool:
-        return following.done() or await database.run((), _waiting, None) > 0
-
-    earlier, done = (
-        asyncio.ensure_future(database.run(workspaces, held_open, command)),
-        asyncio.ensure_future(did.wait()),
-    )
-    await asyncio.wait({earlier, done}, return_when=asyncio.FIRST_COMPLETED)
-    done.cancel()
-    following = asyncio.ensure_future(later)
-    try:
         await eventually(waits)
-    finally:
-        may_commit.set()
     return await earlier, await following
 
 

@@ -8,16 +8,21 @@ from kgl_contracts.topics import DOCUMENTS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.testing.counter import MIGRATIONS
-from kgl_servicekit.testing.postgres import PostgresForTests
+from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 
 
 @pytest.fixture
-async def database(postgres: PostgresForTests) -> AsyncIterator[Database]:
+async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
     async with postgres.database(MIGRATIONS) as roles:
-        database = Database(roles.service, service="counter")
-        await database.start()
-        yield database
-        await database.stop()
+        yield roles
+
+
+@pytest.fixture
+async def database(roles: Roles) -> AsyncIterator[Database]:
+    database = Database(roles.service, service="counter")
+    await database.start()
+    yield database
+    await database.stop()
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from loguru import logger
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.testing.counter import MIGRATIONS
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests, Roles
+from kgl_servicekit.testing.postgres import Roles
 
 # from and to of each partition, in order
 _BOUNDS = """
@@ -40,12 +39,6 @@ begin
     end loop;
 end $$
 """
-
-
-@pytest.fixture
-async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
-    async with postgres.database(MIGRATIONS) as roles:
-        yield roles
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What keeps the promise in the rare moments: outages in a handler, locks, and writes that fail half way."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -20,24 +19,10 @@ from kgl_servicekit.events.relay import Relay
 from kgl_servicekit.events.settle import Batch, PositionMoved, settle
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.counter import MIGRATIONS, count, count_and_tell
+from kgl_servicekit.testing.counter import count, count_and_tell
 from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, held, held_key_count, record, running
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests, Roles
-
-
-@pytest.fixture
-async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
-    async with postgres.database(MIGRATIONS) as roles:
-        yield roles
-
-
-@pytest.fixture
-async def database(roles: Roles) -> AsyncIterator[Database]:
-    database = Database(roles.service, service="counter")
-    await database.start()
-    yield database
-    await database.stop()
+from kgl_servicekit.testing.postgres import Roles
 
 
 async def test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing(

@@ -16,10 +16,9 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.relay import Relay
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.counter import MIGRATIONS, count, count_and_tell
+from kgl_servicekit.testing.counter import count, count_and_tell
 from kgl_servicekit.testing.kafka import MockCluster, MockKafkaBus
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests
 
 WORKSPACE = uuid7()
 KEYS = 20
@@ -57,15 +56,6 @@ class Member:
             raise RuntimeError(f"version {event.data.version} came after {before}")
         self.handled += 1
         return DONE
-
-
-@pytest.fixture
-async def database(postgres: PostgresForTests) -> AsyncIterator[Database]:
-    async with postgres.database(MIGRATIONS) as roles:
-        database = Database(roles.service, service="counter")
-        await database.start()
-        yield database
-        await database.stop()
 
 
 @pytest.fixture

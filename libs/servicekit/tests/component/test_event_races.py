@@ -19,7 +19,7 @@ from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.settle import Batch, settle
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.counter import MIGRATIONS, count
+from kgl_servicekit.testing.counter import count
 from kgl_servicekit.testing.events import (
     WORKSPACE,
     Handler,
@@ -31,22 +31,8 @@ from kgl_servicekit.testing.events import (
     running,
 )
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.postgres import PostgresForTests, Roles
-from kgl_servicekit.testing.races import waiting_for_locks
-
-
-@pytest.fixture
-async def roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
-    async with postgres.database(MIGRATIONS) as roles:
-        yield roles
-
-
-@pytest.fixture
-async def database(roles: Roles) -> AsyncIterator[Database]:
-    database = Database(roles.service, service="counter")
-    await database.start()
-    yield database
-    await database.stop()
+from kgl_servicekit.testing.postgres import Roles
+from kgl_servicekit.testing.races import held_open, waiting_for_locks
 
 
 @pytest.fixture
@@ -132,28 +118,20 @@ async def test_consumers_of_two_lives_of_a_topic_give_an_event_one_effect(
     database: Database, bus: MemoryBus, roles: Roles, settled: int
 ) -> None:
     subscription, document = Subscription("counter.documents", topic=DOCUMENTS), uuid7()
-    handled, may_end = asyncio.Event(), asyncio.Event()
 
     @subscription.on(DocumentDeleted)
     async def on_deleted(tx: Transaction, event: Event[DocumentDeleted]) -> Verdict:
         await count(tx, f"consumed {event.key}")
         return DONE
 
-    async def slowly(tx: Transaction, command: tuple[Subscription, Batch]) -> None:
-        await settle(tx, command)
-        handled.set()
-        await may_end.wait()
-
     await _read_life(database, bus, subscription, document, settled)
     zombie = await _batch(bus, subscription, document, settled + 1)
     bus.forget(DOCUMENTS.name)
     await _read_life(database, bus, subscription, document, settled)
     living = await _batch(bus, subscription, document, settled + 1)
-    first = asyncio.create_task(database.run(WORKSPACE, slowly, (subscription, zombie)))
-    await handled.wait()
-    second = asyncio.create_task(database.run(WORKSPACE, settle, (subscription, living)))
-    await waiting_for_locks(roles.service)
-    may_end.set()
+    async with held_open(database, WORKSPACE, settle, (subscription, zombie)) as first:
+        second = asyncio.create_task(database.run(WORKSPACE, settle, (subscription, living)))
+        await waiting_for_locks(roles.service)
     await first
     assert await second == {"duplicate": 1}
     assert await consumed(database, document) == settled + 1

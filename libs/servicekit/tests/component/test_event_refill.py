@@ -10,10 +10,10 @@ from kgl_servicekit.database.maintenance import OUTBOX_DAYS, tidy
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.refill import refill
 from kgl_servicekit.ids import uuid7
-from kgl_servicekit.testing.counter import MIGRATIONS, count_and_tell
+from kgl_servicekit.testing.counter import count_and_tell
 from kgl_servicekit.testing.events import WORKSPACE
-from kgl_servicekit.testing.postgres import PostgresForTests
-from kgl_servicekit.testing.races import waiting_for_locks
+from kgl_servicekit.testing.postgres import Roles
+from kgl_servicekit.testing.races import held_open, waiting_for_locks
 
 _AN_OLD_EVENT = """
 create table outbox_log_20200101 partition of outbox_log
@@ -23,33 +23,19 @@ delete from outbox_pending
 """
 
 
-async def test_an_old_event_that_is_to_leave_again_is_kept_until_it_has(postgres: PostgresForTests) -> None:
-    async with postgres.database(MIGRATIONS) as roles:
-        database = Database(roles.service, service="counter")
-        await database.start()
-        await database.run(WORKSPACE, count_and_tell, uuid7())
-        owner = await asyncpg.connect(roles.owner)
-        await owner.execute(_AN_OLD_EVENT)
-        await owner.close()
-        refilled, may_end = asyncio.Event(), asyncio.Event()
-
-        async def slowly(tx: Transaction, topics: list[str]) -> int:
-            again = await refill(tx, topics)
-            refilled.set()
-            await may_end.wait()
-            return again
-
-        refilling = asyncio.create_task(database.run((), slowly, [DOCUMENTS.name]))
-        await refilled.wait()
+async def test_an_old_event_that_is_to_leave_again_is_kept_until_it_has(database: Database, roles: Roles) -> None:
+    await database.run(WORKSPACE, count_and_tell, uuid7())
+    owner = await asyncpg.connect(roles.owner)
+    await owner.execute(_AN_OLD_EVENT)
+    await owner.close()
+    async with held_open(database, (), refill, [DOCUMENTS.name]) as refilling:
         tidying = asyncio.create_task(database.run((), tidy, OUTBOX_DAYS))
         await waiting_for_locks(roles.service)
-        may_end.set()
-        assert await refilling == 1
-        await tidying
+    assert await refilling == 1
+    await tidying
 
-        async def leaving(tx: Transaction, _: None) -> int:
-            count: int = await tx.fetchval("select count(*) from outbox_pending join outbox_log using (id, logged_at)")
-            return count
+    async def leaving(tx: Transaction, _: None) -> int:
+        count: int = await tx.fetchval("select count(*) from outbox_pending join outbox_log using (id, logged_at)")
+        return count
 
-        assert await database.run((), leaving, None) == 1
-        await database.stop()
+    assert await database.run((), leaving, None) == 1

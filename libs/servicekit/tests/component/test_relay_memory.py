@@ -17,7 +17,7 @@ from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import count_and_tell
 from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, running
 from kgl_servicekit.testing.polling import eventually
-from kgl_servicekit.testing.races import until_waiting
+from kgl_servicekit.testing.races import held_open, until_waiting
 
 
 async def _sent(bus: MemoryBus, least: int) -> bool:
@@ -212,23 +212,15 @@ class _Slow(MemoryProducer):
 async def test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowledgement_before(
     database: Database,
 ) -> None:
-    bus, refilled, commit = _SlowBus(), asyncio.Event(), asyncio.Event()
+    bus = _SlowBus()
     await bus.declare([AUDIT, DOCUMENTS])
-
-    async def slow_refill(tx: Transaction, _: None) -> int:
-        count = await refill(tx, [DOCUMENTS.name])
-        refilled.set()
-        await commit.wait()
-        return count
 
     async with running(Relay(database, bus, worker="a").run):
         await _tell(database, uuid7(), 1)
         await bus.sent.wait()
-        refilling = asyncio.create_task(database.run((), slow_refill, None))
-        await refilled.wait()
-        bus.answer.set()
-        await until_waiting(database)
-        commit.set()
+        async with held_open(database, (), refill, [DOCUMENTS.name]) as refilling:
+            bus.answer.set()
+            await until_waiting(database)
         assert await refilling == 0  # it was pending still
         await eventually(lambda: _sent(bus, 2))
         await eventually(lambda: _pending_is(database, 0))

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ from kgl_servicekit.events.rebuild import Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.jobs.runner import JobRunner
+from kgl_servicekit.testing.events import running
 from kgl_servicekit.testing.orders import dump
 from kgl_servicekit.testing.polling import eventually
 
@@ -142,21 +143,13 @@ async def stop(task: "asyncio.Task[Rebuilt]") -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-@asynccontextmanager
-async def working(graph: GraphKit, bus: MemoryBus) -> AsyncIterator[None]:
+def working(graph: GraphKit, bus: MemoryBus) -> AbstractAsyncContextManager[None]:
     """The live subscription and the jobs."""
     service = graph.service
-    loops: Sequence[Callable[[], Awaitable[None]]] = (
+    return running(
         SubscriptionRunner(graph.database, bus, graph_documents).run,
         JobRunner(graph.database, service.jobs, service.outside, worker="live", idle=0.02).run,
     )
-    tasks = [asyncio.ensure_future(loop()) for loop in loops]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def in_peace(graph: GraphKit, source: Source) -> None:

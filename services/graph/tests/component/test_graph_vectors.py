@@ -7,8 +7,7 @@ from kgl_graph.db.search_index import Embedded
 from kgl_graph.db.tables import DIMENSIONS
 from kgl_graph.testing import GraphKit, chunk_id, deleted
 from kgl_graph.use_cases.hear_document import hear_deleted
-from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.testing.races import until_waiting
+from kgl_servicekit.testing.races import held_open, until_waiting
 
 
 async def store_late(graph: GraphKit, document: UUID, version: int) -> None:
@@ -48,18 +47,9 @@ async def test_late_vectors_of_a_document_that_is_gone_are_not_kept(graph: Graph
 async def test_vectors_that_meet_a_deletion_on_its_way_are_not_kept(graph: GraphKit) -> None:
     document = await graph.index(["old harbour"])
     await graph.service.outside.vectors.delete(graph.workspace, document, 2)
-    heard, commit = asyncio.Event(), asyncio.Event()
-
-    async def slow(tx: Transaction, document: UUID) -> None:
-        await hear_deleted(tx, deleted(document, 1))
-        heard.set()
-        await commit.wait()
-
-    deletion = asyncio.create_task(graph.database.run(graph.workspace, slow, document))
-    await heard.wait()
-    late = asyncio.create_task(store_late(graph, document, 1))
-    await until_waiting(graph.database)
-    commit.set()
+    async with held_open(graph.database, graph.workspace, hear_deleted, deleted(document, 1)) as deletion:
+        late = asyncio.create_task(store_late(graph, document, 1))
+        await until_waiting(graph.database)
     await asyncio.gather(deletion, late)
     assert await versions(graph) == []
 

@@ -3,9 +3,9 @@
 from uuid import UUID
 
 from kgl_contracts.ingest import DocumentParsed, PlannedModule
-from kgl_ingest.testing import Ingest
+from kgl_ingest.testing import Ingest, manifest
 from kgl_ingest.use_cases.delete_document import delete_document
-from kgl_ingest.use_cases.record_parsed import RecordParsed, record_file_missing, record_parsed
+from kgl_ingest.use_cases.record_parsed import record_file_missing, record_parsed
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import uuid7
@@ -35,19 +35,6 @@ async def accepted(ingest: Ingest) -> tuple[UUID, UUID]:
 
 def job(operation: UUID) -> Cause:
     return Cause(id=uuid7(), kind="job", actor="service:test", operation_id=operation)
-
-
-def manifest(document: UUID) -> RecordParsed:
-    return RecordParsed(
-        document_id=document,
-        version=1,
-        title="Title",
-        chunks_object="chunks",
-        chunks_sha256="0" * 64,
-        text_object="text",
-        chunk_count=1,
-        text_length=1,
-    )
 
 
 async def test_a_parsed_version_tells_the_modules_that_its_plan_counts_on(ingest: Ingest) -> None:

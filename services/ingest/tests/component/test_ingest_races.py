@@ -7,29 +7,15 @@ from uuid import UUID
 
 import asyncpg
 
-from kgl_ingest.testing import Ingest
+from kgl_ingest.testing import Ingest, manifest
 from kgl_ingest.use_cases.delete_document import delete_document
 from kgl_ingest.use_cases.record_parsed import (
-    RecordParsed,
     RecordParseFailed,
     record_parse_failed,
     record_parsed,
 )
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.testing.races import until_waiting
-
-
-def manifest(document: UUID) -> RecordParsed:
-    return RecordParsed(
-        document_id=document,
-        version=1,
-        title="Title",
-        chunks_object="chunks",
-        chunks_sha256="0" * 64,
-        text_object="text",
-        chunk_count=1,
-        text_length=1,
-    )
+from kgl_servicekit.testing.races import held_open, until_waiting
 
 
 async def rows(ingest: Ingest, sql: str, *args: Any) -> Sequence[asyncpg.Record]:
@@ -50,18 +36,10 @@ async def accepted(ingest: Ingest, text: str) -> UUID:
 
 
 async def test_a_document_that_is_deleted_while_its_parsing_ends_stays_deleted(ingest: Ingest) -> None:
-    document, deleted, commit = await accepted(ingest, "going"), asyncio.Event(), asyncio.Event()
-
-    async def slow(tx: Transaction, document: UUID) -> None:
-        await delete_document(tx, document)
-        deleted.set()
-        await commit.wait()
-
-    one = asyncio.create_task(ingest.database.run(ingest.workspace, slow, document))
-    await deleted.wait()
-    two = asyncio.create_task(ingest.database.run(ingest.workspace, record_parsed, manifest(document)))
-    await until_waiting(ingest.database)
-    commit.set()
+    document = await accepted(ingest, "going")
+    async with held_open(ingest.database, ingest.workspace, delete_document, document) as one:
+        two = asyncio.create_task(ingest.database.run(ingest.workspace, record_parsed, manifest(document)))
+        await until_waiting(ingest.database)
     await asyncio.gather(one, two)
     assert await version(ingest, document) == ("deleted", None)
     assert [row["title"] for row in await rows(ingest, "select title from document")] == [None]
