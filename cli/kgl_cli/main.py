@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from kgl_cli.home import Home, HomeRefused
+from kgl_cli.setup import setup
 from kgl_cli.webhooks import webhooks
 from kgl_servicekit.logs import configure_logging
 from kgl_servicekit.process import run
@@ -17,6 +18,7 @@ app = typer.Typer(
     help="The Knowledge Graph Lab backend, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(setup, name="setup")
 console = Console()
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from loguru import logger
 
 from kgl_contracts.topics import ALL
-from kgl_servicekit.bus.choose import NotConfigured, bus_of
+from kgl_servicekit.bus.choose import bus_of
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
@@ -33,11 +34,13 @@ from kgl_servicekit.jobs.declare import Jobs
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.logs import configure_logging
 from kgl_servicekit.process import run
-from kgl_servicekit.settings import ServiceSettings
+from kgl_servicekit.settings import NotConfigured, ServiceSettings, settings_of
 
 S = TypeVar("S", bound=ServiceSettings)
 Loop = Callable[[], Coroutine[Any, Any, None]]
 Check = Callable[[], Awaitable[None]]
+_KEEP_ALIVE = 75  # seconds; longer than a proxy in front keeps its idle connections, so that it is the one to close
+_GRACE = 7  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,10 @@ class Service:
 
 
 def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
-    """The command of a service: `api`, `worker`, `relay`, `migrate` or `rebuild <name>`."""
+    """The command of a service: `api`, `worker`, `relay`, `migrate` or `rebuild <name>`.
+
+    What an operator has set wrong ends it with one line that names the setting.
+    """
     parser = argparse.ArgumentParser(
         description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
     )
@@ -123,38 +129,67 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     asked = parser.parse_args()
-    settings = settings_class()
     try:
-        bus = bus_of(settings, f"{settings_class.__module__}/{settings.worker_name}")
-    except NotConfigured as missing:
-        sys.exit(str(missing))
-    service = build(settings, bus)
-    configure_logging(settings.log_level, service.name)
+        settings = settings_of(settings_class)
+        service = build(settings, bus_of(settings, f"{settings_class.__module__}/{settings.worker_name}"))
+        configure_logging(settings.log_level, service.name)
+        run(_role(service, asked))
+    except NotConfigured as wrong:
+        sys.exit(str(wrong))
+
+
+def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, None]:
     if asked.role == "api":
-        uvicorn.run(service.api(), host=asked.host, port=asked.port, log_config=None, access_log=False)
-    elif asked.role == "migrate":
-        run(_migrate(service))
-    elif asked.role == "rebuild":
-        run(_until_stopped(_rebuild(service, asked.name)))
-    else:
-        run(_until_stopped(service.work(relay_only=asked.role == "relay")))
+        return _serve(service, asked.host, asked.port)
+    if asked.role == "migrate":
+        return _migrate(service)
+    if asked.role == "rebuild":
+        return _until_stopped(_rebuild(service, asked.name))
+    return _until_stopped(service.work(relay_only=asked.role == "relay"))
+
+
+async def _serve(service: Service, host: str, port: int) -> None:
+    """Answer until SIGTERM or SIGINT; requests that are being answered then get some seconds to end."""
+    app = service.api()
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        lifespan="off",  # entered here, so that what is wrong with the settings is told as such
+        log_config=None,
+        access_log=False,
+        ws="websockets-sansio",
+        forwarded_allow_ips=service.settings.trusted_proxies,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    server = uvicorn.Server(config)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, setattr, server, "should_exit", True)
+    async with app.router.lifespan_context(app):
+        await server._serve()
+    logger.info("api.stopped")
 
 
 async def _migrate(service: Service) -> None:
     owner = service.settings.database_owner_url
     if owner is None:
-        sys.exit("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
-    await migrate(service.migrations, owner.get_secret_value())
+        raise NotConfigured("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
+    try:
+        await migrate(service.migrations, owner.get_secret_value())
+    except asyncpg.InvalidAuthorizationSpecificationError as refused:
+        raise NotConfigured(f"KGL_DATABASE_OWNER_URL is refused: {refused}") from refused
+    logger.info("database.migrated")
 
 
 async def _rebuild(service: Service, name: str | None) -> None:
     names = [rebuild.name for rebuild in service.rebuilds]
     if name not in names:
-        sys.exit(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
+        raise NotConfigured(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
     try:
         rebuilt = await service.rebuild(name)
     except (RebuildRunning, RebuildLost, RebuildIncomplete) as refused:
-        sys.exit(str(refused))
+        raise NotConfigured(str(refused)) from refused
     logger.bind(rebuild=name, generation=rebuilt.generation, keys=rebuilt.keys).info("rebuild.done")
 
 

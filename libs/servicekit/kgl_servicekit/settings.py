@@ -2,13 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "KGL_"
+
+
+class NotConfigured(Exception):
+    """A setting is missing or wrong; the sentence names it and says what to do."""
 
 
 def _secrets_from_files(fields: set[str]) -> dict[str, Any]:
@@ -18,6 +22,9 @@ def _secrets_from_files(fields: set[str]) -> dict[str, Any]:
         if path := os.environ.get(f"{PREFIX}{name.upper()}_FILE"):
             found[name] = Path(path).read_text().strip()
     return found
+
+
+S = TypeVar("S", bound="ServiceSettings")
 
 
 class ServiceSettings(BaseSettings):
@@ -46,6 +53,9 @@ class ServiceSettings(BaseSettings):
     issuer: str | None = Field(default=None, description="issuer of access tokens; auth's own by default")
     worker_name: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
     log_level: str = "INFO"
+    trusted_proxies: str = Field(
+        default="127.0.0.1", description="addresses or networks, with commas between, whose X-Forwarded-For is believed"
+    )
     pool_size: int = Field(default=8, ge=2)
     max_body: int = Field(default=10 * 1024 * 1024, description="bytes of a JSON body")
     max_upload: int = Field(default=50 * 1024 * 1024, description="bytes of an uploaded file")
@@ -77,3 +87,21 @@ class ServiceSettings(BaseSettings):
     def check_url(self) -> str:
         """Where the identity check of auth answers."""
         return f"{self.auth_url or self.public_url}/auth/v1/check"
+
+
+def settings_of(settings_class: type[S]) -> S:
+    """The settings of this process; raises NotConfigured, with a sentence for each that is missing or wrong."""
+    try:
+        return settings_class()
+    except ValidationError as wrong:
+        raise NotConfigured("\n".join(_told(error["loc"], error["msg"]) for error in wrong.errors())) from wrong
+    except OSError as unreadable:
+        raise NotConfigured(f"a file that a KGL_..._FILE names cannot be read: {unreadable}") from unreadable
+
+
+def _told(place: tuple[int | str, ...], message: str) -> str:
+    sentence = message.removeprefix("Value error, ")
+    if not place:
+        return sentence
+    name = f"{PREFIX}{place[0]}".upper()
+    return f"set {name} or {name}_FILE" if message == "Field required" else f"{name}: {sentence}"

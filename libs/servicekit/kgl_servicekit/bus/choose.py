@@ -2,11 +2,7 @@
 
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.bus.postgres import PostgresBus
-from kgl_servicekit.settings import ServiceSettings
-
-
-class NotConfigured(Exception):
-    """A setting is missing; the sentence names it."""
+from kgl_servicekit.settings import NotConfigured, ServiceSettings
 
 
 def bus_of(settings: ServiceSettings, worker: str) -> Bus:

@@ -19,6 +19,7 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.metrics import TRANSACTION_RETRIES
+from kgl_servicekit.settings import NotConfigured
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -27,6 +28,7 @@ UseCase = Callable[[Transaction, C], Awaitable[R]]
 TRIES = 3
 _ROLLBACK_SECONDS = 5.0
 
+_REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 _REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -69,11 +71,17 @@ class Database:
         return self._service
 
     async def start(self) -> None:
-        """Open the pool; may be called once by each of the service's roles in a process."""
+        """Open the pool; may be called once by each of the service's roles in a process.
+
+        Raises NotConfigured for a role, a password or a database that the server does not know.
+        """
         async with self._opening:
             if self._users == 0:
                 pool = Pool(self._connect, self._pool_size)
-                pool.release(await pool.acquire())  # so that a database that is out ends the start
+                try:
+                    pool.release(await pool.acquire())  # so that a database that is out ends the start
+                except _REFUSED as refused:
+                    raise NotConfigured(f"KGL_DATABASE_URL is refused: {refused}") from refused
                 self._pool = pool
                 await self.signals.start()
             self._users += 1

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kgl_servicekit.bus.choose import NotConfigured, bus_of
+from kgl_servicekit.bus.choose import bus_of
 from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.postgres import PostgresBus
-from kgl_servicekit.settings import ServiceSettings
+from kgl_servicekit.settings import NotConfigured, ServiceSettings
 
 
 def settings(**values: object) -> ServiceSettings:
