@@ -15,6 +15,7 @@ import asyncpg
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from loguru import logger
+from starlette.types import ASGIApp
 
 from kgl_contracts.topics import ALL
 from kgl_servicekit.bus.choose import bus_of
@@ -29,6 +30,7 @@ from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.relay import Heartbeat, Relay
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.http import create_app
+from kgl_servicekit.http.health import health_app
 from kgl_servicekit.identity import Authority, identity_subscription
 from kgl_servicekit.jobs.declare import Jobs
 from kgl_servicekit.jobs.runner import JobRunner
@@ -127,35 +129,64 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     parser.add_argument("role", choices=("api", "worker", "relay", "migrate", "rebuild"))
     parser.add_argument("name", nargs="?", help="of the tables to build anew, with rebuild")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=int, help="8000 for api; a worker answers health checks there, if it is given")
     asked = parser.parse_args()
     try:
         settings = settings_of(settings_class)
         service = build(settings, bus_of(settings, f"{settings_class.__module__}/{settings.worker_name}"))
         configure_logging(settings.log_level, service.name)
         run(_role(service, asked))
-    except NotConfigured as wrong:
-        sys.exit(str(wrong))
+    except* NotConfigured as wrong:
+        sys.exit("\n".join(str(each) for each in _leaves(wrong)))
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    return [
+        leaf
+        for each in group.exceptions
+        for leaf in (_leaves(each) if isinstance(each, BaseExceptionGroup) else [each])
+    ]
 
 
 def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, None]:
     if asked.role == "api":
-        return _serve(service, asked.host, asked.port)
+        return _serve(service, asked.host, asked.port or 8000)
     if asked.role == "migrate":
         return _migrate(service)
     if asked.role == "rebuild":
         return _until_stopped(_rebuild(service, asked.name))
-    return _until_stopped(service.work(relay_only=asked.role == "relay"))
+    return _until_stopped(_work(service, asked))
 
 
 async def _serve(service: Service, host: str, port: int) -> None:
     """Answer until SIGTERM or SIGINT; requests that are being answered then get some seconds to end."""
     app = service.api()
+    server = _server(app, service, host, port)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, setattr, server, "should_exit", True)
+    async with app.router.lifespan_context(app):
+        await server._serve()
+    logger.info("api.stopped")
+
+
+async def _work(service: Service, asked: argparse.Namespace) -> None:
+    """The loops of a worker, and its health checks beside them."""
+    work = service.work(relay_only=asked.role == "relay")
+    if asked.port is None:
+        await work
+        return
+    checks = {"database": service.database.ping, "bus": service.bus.ping, **service.checks}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_server(health_app(service.name, checks), service, asked.host, asked.port)._serve())
+        group.create_task(work)
+
+
+def _server(app: ASGIApp, service: Service, host: str, port: int) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        lifespan="off",  # entered here, so that what is wrong with the settings is told as such
+        lifespan="off",  # entered by who serves, so that what is wrong with the settings is told as such
         log_config=None,
         access_log=False,
         ws="websockets-sansio",
@@ -163,12 +194,7 @@ async def _serve(service: Service, host: str, port: int) -> None:
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )
-    server = uvicorn.Server(config)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, setattr, server, "should_exit", True)
-    async with app.router.lifespan_context(app):
-        await server._serve()
-    logger.info("api.stopped")
+    return uvicorn.Server(config)
 
 
 async def _migrate(service: Service) -> None:

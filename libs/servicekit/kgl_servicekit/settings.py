@@ -24,16 +24,21 @@ def _secrets_from_files(fields: set[str]) -> dict[str, Any]:
     return found
 
 
-S = TypeVar("S", bound="ServiceSettings")
+S = TypeVar("S", bound="EnvironmentSettings")
+_GUESSED = frozenset({"", "admin", "changeme", "kgl", "minioadmin", "password", "postgres", "secret", "test"})
 
 
-class ServiceSettings(BaseSettings):
-    """Settings from the environment: `KGL_<NAME>`, or `KGL_<NAME>_FILE` with the path of a file that holds it.
+class EnvironmentSettings(BaseSettings):
+    """Settings from the environment: `KGL_<NAME>`, or `KGL_<NAME>_FILE` with the path of a file that holds it."""
 
-    Sizes are bytes, times are seconds.
-    """
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{**_secrets_from_files(set(type(self).model_fields)), **values})
+
+
+class ServiceSettings(EnvironmentSettings):
+    """What all services are told. Sizes are bytes, times are seconds."""
 
     env: Literal["development", "test", "production"] = "production"
     public_url: str = "http://localhost:8080"
@@ -64,9 +69,6 @@ class ServiceSettings(BaseSettings):
     cors_origins: tuple[str, ...] = ()
     egress_allow: str = Field(default="", description="host:port,... that outgoing requests may reach besides")
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**{**_secrets_from_files(set(type(self).model_fields)), **values})
-
     @model_validator(mode="after")
     def _safe_in_production(self) -> Self:
         if self.env != "production":
@@ -76,6 +78,11 @@ class ServiceSettings(BaseSettings):
             raise ValueError("KGL_PUBLIC_URL must be https in production, unless it is a loopback address")
         if self.egress_allow:
             raise ValueError("KGL_EGRESS_ALLOW is for development; unset it in production")
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr) and _secret_in(value.get_secret_value()).lower() in _GUESSED:
+                setting = f"{PREFIX}{name}".upper()
+                raise ValueError(f"{setting} has no secret, or one that anybody would guess; set another")
         return self
 
     @property
@@ -97,6 +104,11 @@ def settings_of(settings_class: type[S]) -> S:
         raise NotConfigured("\n".join(_told(error["loc"], error["msg"]) for error in wrong.errors())) from wrong
     except OSError as unreadable:
         raise NotConfigured(f"a file that a KGL_..._FILE names cannot be read: {unreadable}") from unreadable
+
+
+def _secret_in(value: str) -> str:
+    """What is secret in the value: of a URL its password."""
+    return (urlsplit(value).password or "") if "://" in value else value
 
 
 def _told(place: tuple[int | str, ...], message: str) -> str:

@@ -4,7 +4,7 @@ Each database has an owner (migrations) and a service role that owns nothing, so
 always binds it. Idempotent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -14,11 +14,14 @@ from kgl_servicekit.database.connection import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabasePlan:
-    """One database to be: its name, the roles' passwords, its extensions. Roles are <name>_owner and <name>."""
+    """One database to be: its name, the roles' passwords, its extensions. Roles are <name>_owner and <name>.
+
+    Without a service's password there is the owner alone.
+    """
 
     name: str
     owner_password: str
-    service_password: str
+    service_password: str | None
     extensions: tuple[str, ...] = ()
 
 
@@ -27,23 +30,24 @@ async def create_databases(superuser_url: str, plans: Sequence[DatabasePlan]) ->
     server: Connection = await asyncpg.connect(superuser_url)
     try:
         for plan in plans:
-            await _roles(server, {f"{plan.name}_owner": plan.owner_password, plan.name: plan.service_password})
+            await _role(server, f"{plan.name}_owner", plan.owner_password)
             if not await server.fetchval("select true from pg_database where datname = $1", plan.name):
                 await server.execute(f'create database "{plan.name}" owner "{plan.name}_owner"')
             await server.execute(f'revoke all on database "{plan.name}" from public')
-            await server.execute(f'grant connect on database "{plan.name}" to "{plan.name}"')
+            if plan.service_password is not None:
+                await _role(server, plan.name, plan.service_password)
+                await server.execute(f'grant connect on database "{plan.name}" to "{plan.name}"')
     finally:
         await server.close()
     for plan in plans:
         await _inside(superuser_url, plan)
 
 
-async def _roles(server: Connection, passwords: Mapping[str, str]) -> None:
-    for role, password in passwords.items():
-        if not await server.fetchval("select true from pg_roles where rolname = $1", role):
-            await server.execute(f'create role "{role}" login nosuperuser nobypassrls noinherit')
-        quoted = await server.fetchval("select quote_literal($1::text)", password)
-        await server.execute(f'alter role "{role}" password {quoted}')
+async def _role(server: Connection, role: str, password: str) -> None:
+    if not await server.fetchval("select true from pg_roles where rolname = $1", role):
+        await server.execute(f'create role "{role}" login nosuperuser nobypassrls noinherit')
+    quoted = await server.fetchval("select quote_literal($1::text)", password)
+    await server.execute(f'alter role "{role}" password {quoted}')
 
 
 async def _inside(superuser_url: str, plan: DatabasePlan) -> None:
@@ -55,6 +59,8 @@ async def _inside(superuser_url: str, plan: DatabasePlan) -> None:
             await connection.execute(f'create extension if not exists "{extension}"')
         await connection.execute("revoke create on schema public from public")
         await connection.execute(f"grant all on schema public to {owner}")
+        if plan.service_password is None:
+            return
         await connection.execute(f"grant usage on schema public to {service}")
         for kind, rights in (
             ("tables", "select, insert, update, delete"),

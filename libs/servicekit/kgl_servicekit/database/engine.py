@@ -73,7 +73,7 @@ class Database:
     async def start(self) -> None:
         """Open the pool; may be called once by each of the service's roles in a process.
 
-        Raises NotConfigured for a role, a password or a database that the server does not know.
+        Raises NotConfigured for a role, a password or a database that the server does not know, and without a server.
         """
         async with self._opening:
             if self._users == 0:
@@ -82,6 +82,8 @@ class Database:
                     pool.release(await pool.acquire())  # so that a database that is out ends the start
                 except _REFUSED as refused:
                     raise NotConfigured(f"KGL_DATABASE_URL is refused: {refused}") from refused
+                except LOST as lost:
+                    raise NotConfigured(f"KGL_DATABASE_URL: its server cannot be reached: {lost}") from lost
                 self._pool = pool
                 await self.signals.start()
             self._users += 1

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from fastapi import FastAPI
 from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from kgl_servicekit.http.exchange import exchange_of
+from kgl_servicekit.http.observe import Observe
 
 Check = Callable[[], Awaitable[None]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,7 +42,14 @@ class Dependency:
     seconds: float
 
 
-def mount_health(app: FastAPI, service: str, checks: Mapping[str, Check]) -> None:
+def health_app(service: str, checks: Mapping[str, Check]) -> Starlette:
+    """Nothing but what `mount_health` adds: for a process without an API."""
+    app = Starlette(middleware=[Middleware(Observe, service=service, https=False)])
+    mount_health(app, service, checks)
+    return app
+
+
+def mount_health(app: Starlette, service: str, checks: Mapping[str, Check]) -> None:
     """Add /health/live, /health/ready and /metrics at the root."""
 
     async def live(request: Request) -> Response:

@@ -11,11 +11,11 @@ from kgl_servicekit.settings import NotConfigured, ServiceSettings
 
 
 def settings(**values: object) -> ServiceSettings:
-    return ServiceSettings(**{"database_url": "postgresql://x", **values})
+    return ServiceSettings(**{"database_url": "postgresql://x:hidden@x", **values})
 
 
 def test_postgres_is_the_default_and_its_url_is_asked_for_by_name() -> None:
-    assert isinstance(bus_of(settings(bus_url="postgresql://x"), "w"), PostgresBus)
+    assert isinstance(bus_of(settings(bus_url="postgresql://x:hidden@x"), "w"), PostgresBus)
     with pytest.raises(NotConfigured, match="KGL_BUS_URL"):
         bus_of(settings(), "w")
 
