@@ -3,6 +3,7 @@
 postgres/           the databases
 objects/            the files
 secrets.json        passwords of the database roles (0600)
+keys.json           API keys of the first owner and of the built-in reader (0600)
 credentials.json    first owner, workspace and API key, by public URL (0600)
 run.json            pid, port and URL of a running `kgl dev`
 port                the port of the public URL, which issuer and cookies are bound to
@@ -17,6 +18,8 @@ from typing import Any
 
 import orjson
 import psutil
+
+from kgl_servicekit.identity.credential import ApiKey, parse_authorization
 
 
 class HomeRefused(Exception):
@@ -34,6 +37,7 @@ class Credentials:
     workspace: str
     api_key: str
     module_key: str
+    callback_host: str = "127.0.0.1"  # how the system calls this machine, for webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,16 @@ class Home:
             _write(self.path / "secrets.json", known)
         return {name: known[name] for name in names}
 
+    def api_keys(self, names: list[str]) -> list[ApiKey]:
+        """An API key for each name, drawn once."""
+        known = _read(self.path / "keys.json") or {}
+        missing = [name for name in names if name not in known]
+        if missing:
+            known |= {name: ApiKey.generate().text for name in missing}
+            _write(self.path / "keys.json", known)
+        keys = [parse_authorization(f"Bearer {known[name]}") for name in names]
+        return [key for key in keys if isinstance(key, ApiKey)]
+
     def credentials(self, url: str) -> Credentials | None:
         """What was written for this public URL; API keys stay valid when only the port has changed."""
         found: dict[str, Any] = _read(self.path / "credentials.json") or {}
@@ -129,6 +143,16 @@ class Home:
         known: dict[str, Any] = _read(self.path / "credentials.json") or {}
         entry = {name: getattr(credentials, name) for name in Credentials.__slots__ if name != "url"}
         _write(self.path / "credentials.json", {**known, credentials.url: entry})
+
+
+def known_system(home: Home, url: str) -> Credentials:
+    """The credentials of the system at this public URL; raises HomeRefused."""
+    known = home.credentials(url.rstrip("/"))
+    if known is None:
+        raise HomeRefused(
+            f"{home.path / 'credentials.json'} knows no system at {url}; `make up` and `make dev` write it."
+        )
+    return known
 
 
 def _read(path: Path) -> Any:

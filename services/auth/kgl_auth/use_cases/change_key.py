@@ -20,7 +20,10 @@ from kgl_servicekit.identity import credential
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateKey:
-    """The key to be; `own` are the permissions of whoever makes it. `module` is the one that it speaks for."""
+    """The key to be; `own` are the permissions of whoever makes it. `module` is the one that it speaks for.
+
+    `given` is a key that was drawn elsewhere; a new one is drawn without it.
+    """
 
     workspace_id: UUID
     name: str
@@ -28,6 +31,7 @@ class CreateKey:
     own: frozenset[str]
     module: str | None = None
     expires_at: datetime | None = None
+    given: credential.ApiKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ async def create_key(tx: Transaction, command: CreateKey) -> NewApiKey:
     """Make a key and tell all services its hash. Raises PermissionsNotYours (403)."""
     if lacking := missing(command.permissions, command.own):
         raise PermissionsNotYours(missing=lacking)
-    made = credential.ApiKey.generate()
+    made = command.given or credential.ApiKey.generate()
     key = ApiKey(
         id=made.id,
         name=command.name,

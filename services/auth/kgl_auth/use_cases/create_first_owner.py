@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from kgl_auth.db import members, users, workspaces
+from kgl_auth.db import api_keys, members, users, workspaces
 from kgl_auth.domain.announcements import membership_changed
 from kgl_auth.domain.emails import account_name
 from kgl_auth.domain.identity import User, Workspace
@@ -14,6 +14,7 @@ from kgl_auth.problems import SlugTaken
 from kgl_auth.use_cases.change_key import CreateKey, NewApiKey, create_key
 from kgl_auth.use_cases.open_workspace import open_workspace
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.identity.credential import ApiKey
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 
 _OPERATOR = "operator"
@@ -22,12 +23,13 @@ _KEY_NAME = "First owner"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateFirstOwner:
-    """Who owns the installation, and the slug of their workspace."""
+    """Who owns the installation, and the slug of their workspace; `api_key` is drawn here if it is not given."""
 
     email: str
     password: str = field(repr=False)
     name: str
     workspace_slug: str
+    api_key: ApiKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +51,32 @@ async def create_first_owner(tx: Transaction, command: CreateFirstOwner) -> Firs
     await tx.execute("select pg_advisory_xact_lock(hashtext('kgl_auth.first_owner'))")
     user = await _owner(tx, command)
     workspace = await workspaces.find_workspace_by_slug(tx, command.workspace_slug)
-    if workspace is not None:
+    if workspace is None:
+        workspace = await open_workspace(tx, command.workspace_slug, command.name, user.id)
+        if workspace is None:
+            raise SlugTaken()
+        await members.put_member(tx, INSTANCE_WORKSPACE, user.id, [_OPERATOR])
+        await tx.emit(membership_changed(INSTANCE_WORKSPACE, user.id, (_OPERATOR,)), instance=True)
+        made: NewApiKey | None = await _key(tx, workspace, command.api_key)
+    else:
         if OWNER not in (await workspaces.find_roles(tx, workspace.id, user.id) or ()):
             raise SlugTaken()
-        return _made(user, workspace, None)
-    workspace = await open_workspace(tx, command.workspace_slug, command.name, user.id)
-    if workspace is None:
-        raise SlugTaken()
-    await members.put_member(tx, INSTANCE_WORKSPACE, user.id, [_OPERATOR])
-    await tx.emit(membership_changed(INSTANCE_WORKSPACE, user.id, (_OPERATOR,)), instance=True)
+        given = command.api_key
+        is_new = given is not None and await api_keys.find_key(tx, given.id) is None
+        made = await _key(tx, workspace, given) if is_new else None
+    return FirstOwner(user_id=user.id, workspace_id=workspace.id, workspace_slug=workspace.slug, api_key=made)
+
+
+async def _key(tx: Transaction, workspace: Workspace, given: ApiKey | None) -> NewApiKey:
     permissions = permissions_of([OWNER, _OPERATOR])
-    wanted = CreateKey(workspace_id=workspace.id, name=_KEY_NAME, permissions=permissions, own=frozenset(permissions))
-    return _made(user, workspace, await create_key(tx, wanted))
-
-
-def _made(user: User, workspace: Workspace, key: NewApiKey | None) -> FirstOwner:
-    return FirstOwner(user_id=user.id, workspace_id=workspace.id, workspace_slug=workspace.slug, api_key=key)
+    wanted = CreateKey(
+        workspace_id=workspace.id,
+        name=_KEY_NAME,
+        permissions=permissions,
+        own=frozenset(permissions),
+        given=given,
+    )
+    return await create_key(tx, wanted)
 
 
 async def _owner(tx: Transaction, command: CreateFirstOwner) -> User:
