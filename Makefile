@@ -9,22 +9,45 @@ EDITABLE := $(foreach package,$(PACKAGES),-e $(package))
 SOURCES := $(foreach package,$(PACKAGES),$(package)/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo dev test test-all coverage mutants bench check lock contracts format clean
+.PHONY: help demo dev test test-all coverage mutants bench check lock contracts format clean \
+        up down logs ps scale reset test-stack bench-stack
+COMPOSE = docker compose $(if $(KGL_ENV_FILE),--env-file $(KGL_ENV_FILE))
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/runtime ## run the main job, end to end, on real documents (3 minutes at most)
-	@$(BIN)/kgl demo
+	@$(BIN)/kgl demo $(if $(TARGET),--target $(TARGET))
 
 dev: $(VENV)/runtime ## keep the system running on http://localhost:8080
 	@$(BIN)/kgl dev
+
+up: $(VENV)/runtime ## the same on real servers, by docker compose: check, build, start, wait, print where it is
+	@$(BIN)/kgl up
+
+down: ## stop it; the data stays in its volumes
+	@$(COMPOSE) down --remove-orphans
+
+logs: ## follow the logs of all, or of SERVICE=ingest-worker
+	@$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+
+ps: ## what runs, and how it is
+	@$(COMPOSE) ps --all
+
+scale: ## SERVICE=ingest API=2 WORKERS=3
+	@$(BIN)/kgl scale $(SERVICE) --api $(or $(API),1) --workers $(or $(WORKERS),1)
+
+reset: $(VENV)/runtime ## remove it with all its data; asks first
+	@$(BIN)/kgl reset
 
 test: $(VENV)/development ## all tests (7 minutes on 2 cores, no Docker)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test-all: $(VENV)/development ## all tests, and those that take long: killed at every failpoint, simulations
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q --run-slow
+
+test-stack: $(VENV)/development ## tests on real servers (needs Docker): contracts of all adapters, faults, access
+	@$(BIN)/python -m tools.test_stack
 
 coverage: $(VENV)/development ## how much of the code all tests but the end-to-end ones run: 95 % of the kit, 85 % of all
 	@$(BIN)/coverage erase
@@ -46,7 +69,7 @@ check: $(VENV)/development ## format, lint, types, layers, drift of schemas, mig
 	$(BIN)/lint-imports
 	$(BIN)/python tools/contracts.py --check
 	$(BIN)/python tools/migrations.py
-	$(BIN)/python tools/locks.py
+	$(BIN)/python -m tools.locks
 
 contracts: $(VENV)/development ## write the JSON Schemas and asyncapi.yaml anew
 	$(BIN)/python tools/contracts.py

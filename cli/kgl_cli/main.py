@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -35,12 +36,44 @@ def dev(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    target: Annotated[
+        str | None, typer.Option(help="URL of a running system; by default kgl dev, or one of its own")
+    ] = None,
+) -> None:
     """Run the main job on real documents, and check what came out."""
     from kgl_cli.demo.run import run_demo
 
     configure_logging("ERROR", "kgl")
-    _run(run_demo(_home(), console))
+    _run(run_demo(_home(), console, target))
+
+
+@app.command()
+def up(build: Annotated[bool, typer.Option(help="build the images first")] = True) -> None:
+    """Start the whole system on real servers by docker compose, and print its URLs and a first login."""
+    from kgl_cli.stack.run import up as start
+
+    _run(start(_home(), Path.cwd(), console, build=build))
+
+
+@app.command()
+def scale(
+    service: Annotated[str, typer.Argument(help="auth, ingest, graph, content or publish")],
+    api: Annotated[int, typer.Option(min=0, help="processes that answer HTTP")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="processes that consume events and do jobs")] = 1,
+) -> None:
+    """Run so many processes of a service of the compose system."""
+    from kgl_cli.stack.run import scale as scale_service
+
+    raise typer.Exit(scale_service(service, api, workers, console))
+
+
+@app.command()
+def reset(yes: Annotated[bool, typer.Option(help="do not ask")] = False) -> None:
+    """Remove the compose system with all its data; asks first."""
+    from kgl_cli.stack.run import reset as remove
+
+    raise typer.Exit(remove(Path.cwd(), console, confirmed=yes))
 
 
 def _home() -> Home:
@@ -62,6 +95,9 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
             return await task
         except asyncio.CancelledError:
             return 0
+        except HomeRefused as refused:
+            console.print(f"[red]{refused}[/red]")
+            return 2
 
     raise typer.Exit(run(until_stopped()))
 

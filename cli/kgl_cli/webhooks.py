@@ -1,6 +1,7 @@
 """`kgl webhooks listen`: a receiver on this machine, that registers itself and shows what arrives."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kgl_cli.home import Home
+from kgl_cli.home import Home, known_system
+from kgl_cli.stack import docker
 from kgl_client.api import Api
 
 PORT = 8099
+LOOPBACK = "127.0.0.1"
 webhooks = typer.Typer(help="Receive webhooks on this machine.", no_args_is_help=True)
 
 
@@ -34,14 +37,20 @@ OnArrival = Callable[[Arrived], Awaitable[None]]
 
 
 class Receiver:
-    """An HTTP receiver on loopback that verifies signatures (Standard Webhooks)."""
+    """An HTTP receiver that verifies signatures (Standard Webhooks).
 
-    def __init__(self, secret: str, on_arrival: OnArrival, *, port: int = PORT) -> None:
+    It listens on loopback, or on the address of the Docker bridge for a system in containers, which calls this
+    machine host.docker.internal.
+    """
+
+    def __init__(self, secret: str, on_arrival: OnArrival, *, callback_host: str = LOOPBACK, port: int = PORT) -> None:
         self._verifier = Webhook(secret)
         self._on_arrival = on_arrival
         app = Starlette(routes=[Route("/webhooks", self._receive, methods=["POST"])])
         self._server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
+            uvicorn.Config(
+                app, host=_address(callback_host), port=port, log_config=None, access_log=False, lifespan="off"
+            )
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -69,20 +78,42 @@ class Receiver:
         return Response(status_code=204 if verified else 401)
 
 
-async def register(api: Api, event_types: list[str], *, port: int = PORT) -> Any:
+def _address(callback_host: str) -> str:
+    """The address of this machine behind the name that the system calls it by."""
+    if callback_host == LOOPBACK:
+        return LOOPBACK
+    address = docker.ask("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return LOOPBACK  # Docker Desktop: its bridge is in a machine of its own, and it calls loopback
+    return address
+
+
+async def register(api: Api, event_types: list[str], *, callback_host: str = LOOPBACK, port: int = PORT) -> Any:
     """A new endpoint for a receiver on this machine; its secret is in the answer."""
     return await api.post(
         "/publish/v1/endpoints",
-        {"url": f"http://127.0.0.1:{port}/webhooks", "event_types": event_types, "description": "kgl webhooks listen"},
+        {
+            "url": f"http://{callback_host}:{port}/webhooks",
+            "event_types": event_types,
+            "description": "kgl webhooks listen",
+        },
     )
 
 
 @webhooks.command()
 def listen(
     event: list[str] = typer.Option(["content.item.published.v1"], help="event type to receive; repeatable"),
+    target: str | None = typer.Option(None, help="URL of the system; by default the running kgl dev"),
 ) -> None:
     """Register a receiver on port 8099 with the running system, and print each delivery."""
     home = Home.from_environment()
+    if target is not None:
+        known = known_system(home, target)
+        asyncio.run(_listen(Api(known.url, known.api_key), event, known.callback_host))
+        return
     running = home.running()
     credentials = None if running is None else home.credentials(running.url)
     if credentials is None:
@@ -91,7 +122,7 @@ def listen(
     asyncio.run(_listen(Api(credentials.url, credentials.api_key), event))
 
 
-async def _listen(api: Api, event_types: list[str]) -> None:
+async def _listen(api: Api, event_types: list[str], callback_host: str = LOOPBACK) -> None:
     console = Console()
 
     async def show(arrived: Arrived) -> None:
@@ -100,9 +131,9 @@ async def _listen(api: Api, event_types: list[str]) -> None:
         console.print_json(arrived.body.decode(errors="replace"))
 
     async with api:
-        endpoint = await register(api, event_types)
+        endpoint = await register(api, event_types, callback_host=callback_host)
         try:
-            async with Receiver(endpoint["secret"], show):
+            async with Receiver(endpoint["secret"], show, callback_host=callback_host):
                 console.print(f"listening on port {PORT} for {', '.join(event_types)}; end with Ctrl-C")
                 await asyncio.Event().wait()
         finally:

@@ -10,25 +10,26 @@ from rich.console import Console
 from kgl_cli.demo.claims import Claims
 from kgl_cli.demo.corpus import read_corpus
 from kgl_cli.demo.steps import Demo
-from kgl_cli.home import Credentials, Home
+from kgl_cli.home import Credentials, Home, known_system
 from kgl_cli.system import embedded_system
 from kgl_client.api import Api
 
 
-async def run_demo(home: Home, console: Console) -> int:
-    """Run all steps; 0 when every claim holds."""
+async def run_demo(home: Home, console: Console, target: str | None = None) -> int:
+    """Run all steps, on the system at `target` if it is given; 0 when every claim holds."""
     begun = time.monotonic()
     corpus = [package for package in read_corpus() if package.readme]
     size = sum(len(package.readme.encode()) for package in corpus)
     console.print(f"[bold]{len(corpus)} READMEs of installed packages, {size / 1e6:.1f} MB[/bold]")
-    async with _system(home, console) as credentials, Api(credentials.url, credentials.api_key) as api:
+    async with _system(home, console, target) as credentials, Api(credentials.url, credentials.api_key) as api:
         claims = Claims(console)
-        await _all_steps(Demo(api, console, claims, corpus))
+        await _all_steps(Demo(api, console, claims, corpus, credentials.callback_host))
     took = time.monotonic() - begun
     if claims.failed:
         console.print(f"[red]{len(claims.failed)} claims do not hold[/red] (after {took:.0f} s)")
         return 1
-    console.print(f"[green]every claim holds[/green] (after {took:.0f} s); `make dev` keeps the system running")
+    more = "" if target else "; `make dev` keeps the system running"
+    console.print(f"[green]every claim holds[/green] (after {took:.0f} s){more}")
     return 0
 
 
@@ -45,8 +46,11 @@ async def _all_steps(demo: Demo) -> None:
 
 
 @asynccontextmanager
-async def _system(home: Home, console: Console) -> AsyncIterator[Credentials]:
-    """The running `kgl dev` of this home, or a system of our own for the time of the demo."""
+async def _system(home: Home, console: Console, target: str | None) -> AsyncIterator[Credentials]:
+    """The system at `target`, the running `kgl dev` of this home, or one of our own for the time of the demo."""
+    if target is not None:
+        yield known_system(home, target)
+        return
     running = home.running()
     known = None if running is None else home.credentials(running.url)
     if known is not None:

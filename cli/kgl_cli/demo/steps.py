@@ -26,7 +26,8 @@ _DOCUMENT = "pypdf"
 class Demo:
     """The main job, step by step, against a running system."""
 
-    def __init__(self, api: Api, console: Console, claims: Claims, corpus: list[Package]) -> None:
+    def __init__(self, api: Api, console: Console, claims: Claims, corpus: list[Package], callback_host: str) -> None:
+        self._callback_host = callback_host
         self._api = api
         self._console = console
         self._claims = claims
@@ -192,9 +193,9 @@ class Demo:
         """A generated summary is reviewed, published, and arrives as a signed webhook."""
         item = await self._item(_DOCUMENT)
         arrived: asyncio.Queue[Arrived] = asyncio.Queue()
-        endpoint = await register(self._api, [ItemPublished.event_type])
+        endpoint = await register(self._api, [ItemPublished.event_type], callback_host=self._callback_host)
         try:
-            async with Receiver(endpoint["secret"], arrived.put):
+            async with Receiver(endpoint["secret"], arrived.put, callback_host=self._callback_host):
                 if item["state"] == "published":  # a second run: words change, so that there is something to publish
                     item = await self._change(item)
                 for action in _left(item["state"]):

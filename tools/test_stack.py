@@ -1,0 +1,152 @@
+"""`make test-stack`: start the compose system under a name of its own, run the tests that need it, take it down.
+
+What the servers are is asked of each and printed in the end. `--keep` leaves the system running, and a second run
+uses it.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from kgl_cli.home import Home, free_port
+from kgl_cli.stack import docker, environment
+from kgl_cli.stack.docker import Compose
+from kgl_cli.stack.run import up
+
+ROOT = Path(__file__).parent.parent
+PROJECT = "kgl-test"
+SUITES = (
+    "tests/stack",
+    "libs/servicekit/tests/contract",
+    "services/graph/tests/contract",
+)
+
+
+def main() -> int:
+    """0 when the system started and every test passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the system running")
+    parser.add_argument("tests", nargs="*", help="files or options for pytest, instead of all")
+    asked, options = parser.parse_known_args()
+    folder = Path(os.environ.get("KGL_TEST_STACK", ROOT / "build" / "test-stack")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"KGL_ENV_FILE": str(folder / "env"), "KGL_HOME": str(folder), "KGL_PROJECT": PROJECT}
+    if not (folder / "env").exists():
+        for name in ("KGL_PORT", "KGL_KAFKA_HOST_PORT", "KGL_PROMETHEUS_PORT", "KGL_MAIL_PORT"):
+            os.environ[name] = str(free_port())
+    compose = Compose(folder / "env")
+    console = Console()
+    begun = time.monotonic()
+    try:
+        if status := asyncio.run(up(Home(folder), ROOT, console, build=True)):
+            return status
+        print(f"stack: started in {time.monotonic() - begun:.0f} s, images included", flush=True)
+        servers = folder / "servers.json"
+        servers.write_text(json.dumps(_servers(environment.read(folder / "env")), indent=2))
+        tests = [*(asked.tests or SUITES), *options]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "--timeout", "300", *tests],
+            env={**os.environ, "KGL_TEST_SERVERS": str(servers)},
+            cwd=ROOT,
+            check=False,
+        )
+        _tell_versions(json.loads(servers.read_text()), console)
+        return done.returncode
+    finally:
+        if not asked.keep:
+            compose.run("down", "--volumes", "--remove-orphans")
+            (folder / "env").unlink(missing_ok=True)
+
+
+def _servers(settings: dict[str, str]) -> dict[str, object]:
+    """Where tests reach the servers: by the addresses of their containers, and Kafka by its listener on this host."""
+    _admin_by_scram(settings)
+    return {
+        "postgres": {
+            "url": f"postgresql://postgres:{settings['KGL_POSTGRES_PASSWORD']}@{_address('postgres')}:5432/postgres"
+        },
+        "kafka": {
+            "url": f"localhost:{settings.get('KGL_KAFKA_HOST_PORT', '9094')}",
+            "user": "admin",
+            "password": settings["KGL_KAFKA_ADMIN_PASSWORD"],
+        },
+        "kafka_mechanism": "SCRAM-SHA-512",
+        "s3": {
+            "url": f"http://{_address('minio')}:9000",
+            "user": "admin",
+            "password": settings["KGL_S3_ADMIN_PASSWORD"],
+        },
+        "weaviate": {"url": f"http://{_address('weaviate')}:8080", "password": settings["KGL_WEAVIATE_API_KEY"]},
+        "weaviate_grpc": f"{_address('weaviate')}:50051",
+        "keycloak": {
+            "url": f"http://{_address('keycloak')}:8080",
+            "user": "admin",
+            "password": settings["KGL_KEYCLOAK_ADMIN_PASSWORD"],
+        },
+    }
+
+
+def _address(service: str) -> str:
+    networks = json.loads(
+        docker.ask("inspect", "--format", "{{json .NetworkSettings.Networks}}", f"{PROJECT}-{service}-1")
+    )
+    found: str = networks[f"{PROJECT}_data"]["IPAddress"]
+    return found
+
+
+def _admin_by_scram(settings: dict[str, str]) -> None:
+    """Let the administrator log in at the listener on this host too; theirs has a name that only containers know."""
+    password = settings["KGL_KAFKA_ADMIN_PASSWORD"]
+    login = (
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config="
+        f'org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="{password}";\n'
+    )
+    script = (
+        "cat > /tmp/admin && /opt/kafka/bin/kafka-configs.sh --bootstrap-server kafka:9095 --command-config /tmp/admin "
+        f"--alter --entity-type users --entity-name admin --add-config 'SCRAM-SHA-512=[password={password}]'"
+    )
+    subprocess.run(
+        ["docker", "exec", "--interactive", f"{PROJECT}-kafka-1", "sh", "-c", script],
+        input=login.encode(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=60,
+    )
+
+
+def _tell_versions(servers: dict[str, dict[str, str]], console: Console) -> None:
+    """Ask each server what it is."""
+    weaviate = httpx.get(
+        f"{servers['weaviate']['url']}/v1/meta",
+        headers={"Authorization": f"Bearer {servers['weaviate']['password']}"},
+        timeout=10,
+    ).json()
+    told = {
+        "Postgres": _inside("postgres", "postgres", "--version"),
+        "Kafka": _inside("kafka", "/opt/kafka/bin/kafka-topics.sh", "--version"),
+        "Keycloak": _inside("keycloak", "/opt/keycloak/bin/kc.sh", "--version"),
+        "MinIO": _inside("minio", "minio", "--version"),
+        "Weaviate": weaviate["version"],
+        "nginx": _inside("edge", "sh", "-c", "nginx -v 2>&1"),
+        "Prometheus": _inside("prometheus", "prometheus", "--version"),
+    }
+    console.print("servers that these tests talked to:")
+    for name, version in told.items():
+        console.print(f"  {name:<11}{version}", markup=False, highlight=False)
+
+
+def _inside(service: str, *command: str) -> str:
+    answer = docker.ask("exec", f"{PROJECT}-{service}-1", *command)
+    return answer.splitlines()[0] if answer else "?"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
