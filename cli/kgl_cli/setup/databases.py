@@ -6,12 +6,12 @@ import asyncpg
 from pydantic import Field, SecretStr
 
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
-from kgl_servicekit.settings import EnvironmentSettings, NotConfigured, settings_of
+from kgl_servicekit.settings import Settings, NotConfigured, settings_of
 
 SERVICES = ("auth", "ingest", "graph", "content", "publish")
 
 
-class DatabaseServer(EnvironmentSettings):
+class DatabaseServer(Settings):
     """The server, who may make databases on it, and the passwords that the roles are to have."""
 
     postgres_url: SecretStr = Field(description="of somebody who may make databases and roles")

@@ -17,12 +17,14 @@ from fastapi import APIRouter, FastAPI
 from loguru import logger
 from starlette.types import ASGIApp
 
-from kgl_contracts.topics import ALL
+from kgl_contracts.rights import written_by
+from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.choose import bus_of
-from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.bus.port import Bus, BusRefused, TopicMissing
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
+from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
@@ -43,6 +45,7 @@ Loop = Callable[[], Coroutine[Any, Any, None]]
 Check = Callable[[], Awaitable[None]]
 _KEEP_ALIVE = 75  # seconds; longer than a proxy in front keeps its idle connections, so that it is the one to close
 _GRACE = 7  # seconds
+_BUS_PAUSE_LIMIT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class Service:
         async with self.opened():
             await self.bus.start()
             try:
-                await self.bus.declare(tuple({*ALL, *(subscription.topic for subscription in self.subscriptions)}))
+                await self._declare(self._topics)
                 async with asyncio.TaskGroup() as group:
                     for loop in self._loops(relay_only=relay_only):
                         group.create_task(loop)
@@ -97,10 +100,33 @@ class Service:
         async with self.opened():
             await self.bus.start()
             try:
-                await self.bus.declare(ALL)
+                await self._declare({rebuild.replay, rebuild.live.topic})
                 return await RebuildRunner(self.database, self.bus, rebuild, self.outside).run()
             finally:
                 await self.bus.stop()
+
+    @property
+    def _topics(self) -> set[Topic]:
+        """What this service writes and reads; of others it may know nothing."""
+        return {*written_by(self.name), *(subscription.topic for subscription in self._all_subscriptions)}
+
+    @property
+    def _all_subscriptions(self) -> tuple[Subscription, ...]:
+        return *self.subscriptions, identity_subscription(self.name)
+
+    async def _declare(self, topics: set[Topic]) -> None:
+        """Wait for the bus, and see that it has the topics; raises NotConfigured for what an operator has to mend."""
+        delay = 0.5
+        while True:
+            try:
+                await self.bus.declare(sorted(topics, key=lambda topic: topic.name))
+                return
+            except (TopicMissing, BusRefused, ValueError) as wrong:
+                raise NotConfigured(str(wrong)) from wrong
+            except Unavailable as out:
+                logger.bind(service=self.name, error=str(out)).warning("bus.waited_for")
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _BUS_PAUSE_LIMIT)
 
     def _loops(self, *, relay_only: bool) -> list[Coroutine[Any, Any, None]]:
         worker = self.settings.worker_name
@@ -109,7 +135,7 @@ class Service:
         if relay_only:
             return loops
         loops.append(maintain(self.database))
-        subscriptions = (*self.subscriptions, identity_subscription(self.name))
+        subscriptions = self._all_subscriptions
         loops += [SubscriptionRunner(self.database, self.bus, each).run() for each in subscriptions]
         loops.append(Redriver(self.database, *subscriptions).run())
         if self.jobs.handlers:

@@ -24,11 +24,11 @@ def _secrets_from_files(fields: set[str]) -> dict[str, Any]:
     return found
 
 
-S = TypeVar("S", bound="EnvironmentSettings")
+S = TypeVar("S", bound="Settings")
 _GUESSED = frozenset({"", "admin", "changeme", "kgl", "minioadmin", "password", "postgres", "secret", "test"})
 
 
-class EnvironmentSettings(BaseSettings):
+class Settings(BaseSettings):
     """Settings from the environment: `KGL_<NAME>`, or `KGL_<NAME>_FILE` with the path of a file that holds it."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
@@ -37,7 +37,7 @@ class EnvironmentSettings(BaseSettings):
         super().__init__(**{**_secrets_from_files(set(type(self).model_fields)), **values})
 
 
-class ServiceSettings(EnvironmentSettings):
+class ServiceSettings(Settings):
     """What all services are told. Sizes are bytes, times are seconds."""
 
     env: Literal["development", "test", "production"] = "production"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
 from loguru import logger
@@ -77,17 +76,15 @@ class KafkaBus:
         await self._admin.ping()
 
     async def declare(self, topics: Sequence[Topic]) -> None:
-        """Make what is missing, where the broker allows it; the number of partitions of a topic never changes."""
-        missing = self._check(topics, await self._admin.partitions())
-        if missing:
-            await self._admin.create([replace(topic, name=self.name_of(topic.name)) for topic in missing])
-
-    def _check(self, topics: Sequence[Topic], there: dict[str, int]) -> list[Topic]:
+        """See that all are there as they are declared. They are made by `kgl setup kafka`: services may not."""
+        there = await self._admin.partitions([self.name_of(topic.name) for topic in topics])
         for topic in topics:
-            partitions = there.get(self.name_of(topic.name), topic.partitions)
+            partitions = there[self.name_of(topic.name)]
             if partitions != topic.partitions:
-                raise ValueError(f"{topic.name} has {partitions} partitions for life, not {topic.partitions}")
-        return [topic for topic in topics if self.name_of(topic.name) not in there]
+                raise ValueError(
+                    f"The topic {self.name_of(topic.name)} has {partitions} partitions, not {topic.partitions}, "
+                    "and a topic keeps what it has for life."
+                )
 
     def producer(self) -> KafkaProducer:
         return KafkaProducer(self)

@@ -4,20 +4,21 @@ By librdkafka, in threads: it knows topic ids, which aiokafka does not.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
-from kgl_servicekit.bus.port import TopicMissing
+from kgl_servicekit.bus.port import BusRefused, TopicMissing
 from kgl_servicekit.errors import Unavailable
 
 T = TypeVar("T")
-_PING_LIMIT = 2.0
-_EXISTS = "TOPIC_ALREADY_EXISTS"
+_PING_LIMIT = 1.5
+_LOOK_EVERY = 0.5
+_NOT_ALLOWED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
 class KafkaAdmin:
@@ -30,10 +31,11 @@ class KafkaAdmin:
         self._limit = limit
         self._make = make
         self._client: Any = None
+        self._noted: dict[int, str] = {}
 
     def start(self) -> None:
         """Make the client; it connects when it is asked something."""
-        self._client = self._make(self._connection.for_librdkafka())
+        self._client = self._make({**self._connection.for_librdkafka(), "error_cb": self._note})
 
     async def stop(self) -> None:
         """Let the client and its threads go."""
@@ -42,12 +44,16 @@ class KafkaAdmin:
         del client
 
     async def ping(self) -> None:
-        await self._ask(lambda client: client.list_topics(timeout=_PING_LIMIT))
+        await self.ask(lambda client: self.visible(client, _PING_LIMIT))
 
-    async def partitions(self) -> dict[str, int]:
-        """How many partitions each topic has that this user may see."""
-        metadata = await self._ask(lambda client: client.list_topics(timeout=self._limit))
-        return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+    async def partitions(self, topics: Sequence[str]) -> dict[str, int]:
+        """How many partitions each topic has. TopicMissing, or BusRefused where this user may not see one."""
+        there = (await self.ask(lambda client: self.visible(client, self._limit))).topics
+        for name in topics:
+            if name not in there or there[name].error is not None:
+                await self.topic_id(name)  # it tells why
+                raise Unavailable(f"The topic {name} has been made just now.", retry_after=1)
+        return {name: len(there[name].partitions) for name in topics}
 
     async def topic_id(self, topic: str) -> str:
         """The id that a topic was given when it was made."""
@@ -58,10 +64,12 @@ class KafkaAdmin:
                 return str(answers[topic].result(self._limit).topic_id)
             except KafkaException as refused:
                 if refused.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise TopicMissing(topic=topic, retry_after=1) from refused
+                    raise TopicMissing(
+                        f"Kafka has no topic {topic}; `kgl setup kafka` makes it.", topic=topic, retry_after=1
+                    ) from refused
                 raise
 
-        return await self._ask(describe)
+        return await self.ask(describe)
 
     async def begin_offsets(self, topic: str) -> dict[int, int]:
         """The first offset that each partition still holds."""
@@ -73,7 +81,7 @@ class KafkaAdmin:
 
     async def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
         def list_offsets(client: Any) -> dict[int, int]:
-            described = client.list_topics(timeout=self._limit).topics.get(topic)
+            described = self.visible(client, self._limit).topics.get(topic)
             if described is None:
                 raise TopicMissing(topic=topic, retry_after=1)
             if described.error is not None:
@@ -82,37 +90,49 @@ class KafkaAdmin:
             answers = client.list_offsets(asked, request_timeout=self._limit)
             return {place.partition: answer.result(self._limit).offset for place, answer in answers.items()}
 
-        return await self._ask(list_offsets)
+        return await self.ask(list_offsets)
 
-    async def create(self, topics: Sequence[Topic]) -> None:
-        """Make topics; one that is there by now is fine. Unavailable, with the broker's reason, if it may not be."""
-
-        def create_topics(client: Any) -> None:
-            wanted = [NewTopic(t.name, t.partitions, config=_config(t)) for t in topics]
-            answers: Mapping[str, Any] = client.create_topics(wanted, request_timeout=self._limit)
-            for name, answer in answers.items():
-                try:
-                    answer.result(self._limit)
-                except KafkaException as refused:
-                    if refused.args[0].name() != _EXISTS:
-                        raise Unavailable(
-                            f"The topic {name} does not exist and cannot be made here: {refused.args[0].str()}",
-                            retry_after=5,
-                        ) from refused
-
-        await self._ask(create_topics)
-
-    async def _ask(self, question: Callable[[Any], T]) -> T:
+    async def ask(self, question: Callable[[Any], T]) -> T:
+        """Ask in a thread; what the broker refuses and what it does not answer is told apart."""
         if self._client is None:
             raise Unavailable("The bus is not open.", retry_after=1)
         try:
             return await asyncio.to_thread(question, self._client)
-        except (KafkaException, TimeoutError) as lost:
-            raise Unavailable(f"Kafka does not answer: {lost}", retry_after=1) from lost
+        except KafkaException as refused:
+            error = refused.args[0]
+            if error.code() in _NOT_ALLOWED:
+                raise BusRefused(
+                    f"Kafka does not allow this to {self._connection.user}: {error.str()}; "
+                    "`kgl setup kafka` grants the rights.",
+                    retry_after=1,
+                ) from refused
+            raise self._no_answer(error.str()) from refused
+        except TimeoutError as late:
+            raise self._no_answer("it takes too long") from late
 
+    def _no_answer(self, why: str) -> Unavailable:
+        return Unavailable(f"Kafka at {self._connection.bootstrap} does not answer: {why}", retry_after=1)
 
-def _config(topic: Topic) -> dict[str, str]:
-    return {"cleanup.policy": "compact"} if topic.compacted else {}
+    def visible(self, client: Any, limit: float) -> Any:
+        """All that this user may see. A login that is refused is told at once, not at the end of the limit."""
+        until = time.monotonic() + limit
+        self._noted = {}
+        while True:
+            try:
+                return client.list_topics(timeout=min(_LOOK_EVERY, max(0.0, until - time.monotonic())))
+            except KafkaException as lost:
+                client.poll(0)
+                if (why := self._noted.get(KafkaError._AUTHENTICATION)) is not None:
+                    name = self._connection.settings
+                    raise BusRefused(
+                        f"Kafka refuses {name}_USER ({self._connection.user}) and {name}_PASSWORD: {why}", retry_after=1
+                    ) from lost
+                if time.monotonic() >= until:
+                    raise self._no_answer(self._noted.get(KafkaError._TRANSPORT, lost.args[0].str())) from lost
+
+    def _note(self, error: KafkaError) -> None:
+        """What the client tells besides its answers, such as why it cannot connect."""
+        self._noted[error.code()] = error.str()
 
 
 def _drop(clients: list[Any]) -> None:

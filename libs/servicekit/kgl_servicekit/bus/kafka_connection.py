@@ -20,6 +20,7 @@ class KafkaConnection:
 
     bootstrap   host:port,... of some brokers
     mechanism   SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN; used if there is a user
+    settings    what the names of its settings begin with, for who has to mend them
     """
 
     bootstrap: str
@@ -28,6 +29,7 @@ class KafkaConnection:
     mechanism: str = "SCRAM-SHA-512"
     tls: bool = False
     ca: Path | None = None
+    settings: str = "KGL_KAFKA"
 
     @property
     def encrypted(self) -> bool:
@@ -57,6 +59,7 @@ class KafkaConnection:
             "bootstrap.servers": self.bootstrap,
             "security.protocol": self.protocol,
             "log_level": 0,
+            "reconnect.backoff.max.ms": 1000,
         }
         if self.ca is not None:
             options["ssl.ca.location"] = str(self.ca)

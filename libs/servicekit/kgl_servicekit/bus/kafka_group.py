@@ -16,7 +16,7 @@ from loguru import logger
 
 from kgl_servicekit.bus.kafka_connection import outages
 from kgl_servicekit.bus.kafka_records import read_any_name
-from kgl_servicekit.bus.port import OnAssigned, PartitionBatch, PositionLost, StoredRecord
+from kgl_servicekit.bus.port import OnAssigned, PartitionBatch, PositionLost, StoredRecord, TopicMissing
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.waiting import wait_until_set
 
@@ -27,6 +27,7 @@ _JOIN_LIMIT = 40.0  # a member that died without a word is waited for
 _SILENT_SESSIONS = 2
 _REBALANCE_GRACE = 10.0
 _MIRROR_EVERY = 1.0
+_LIFE_EVERY = 5.0
 
 
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -45,11 +46,14 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._paused: set[int] = set()
         self._mirror: dict[int, int] = {}
         self._mirror_at = 0.0
+        self._life: str | None = None
+        self._life_at = 0.0
         self._heard: dict[int, int | None] = {}
         self._silence = 0.0
 
     async def start(self) -> None:
         """Join the group; done when the partitions of this member are placed."""
+        self._life = await self._bus.incarnation(self._topic)
         client = AIOKafkaConsumer(
             **self._bus.connection.for_aiokafka(),
             client_id=self._bus.worker,
@@ -139,6 +143,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if asked >= self._mirror_at:
             await self._mirror_to(self._client)
             self._mirror_at = asked + _MIRROR_EVERY
+        if asked >= self._life_at:
+            await self._check_life()
         found: list[PartitionBatch] = []
         with outages():
             if await wait_until_set(self._divided, timeout):
@@ -146,6 +152,18 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 found = await self._read(max_records, max(0.0, timeout - (time.monotonic() - asked)))
         self._listen(found, time.monotonic() - asked)
         return found
+
+    async def _check_life(self) -> None:
+        """Positions are good for one life of the topic, and Kafka serves the next one under the same name."""
+        try:
+            life = await self._bus.incarnation(self._topic)
+        except TopicMissing:
+            raise
+        except Unavailable:
+            return  # an outage that lasts shows in the silence
+        self._life_at = time.monotonic() + _LIFE_EVERY
+        if life != self._life:
+            raise PositionLost(f"The topic {self._topic} was made anew.", topic=self._topic, retry_after=1)
 
     async def _read(self, max_records: int, timeout: float) -> list[PartitionBatch]:
         try:

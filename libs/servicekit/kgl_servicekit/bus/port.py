@@ -71,6 +71,10 @@ class TopicMissing(Unavailable, code="topic_missing"):
     topic: str
 
 
+class BusRefused(Unavailable, code="bus_refused"):
+    """The bus answers and refuses this process: its login or a right is wrong, until an operator mends it."""
+
+
 OnAssigned = Callable[[frozenset[int]], Awaitable[Mapping[int, int]]]
 
 
@@ -115,7 +119,14 @@ class Bus(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def ping(self) -> None: ...
-    async def declare(self, topics: Sequence[Topic]) -> None: ...
+
+    async def declare(self, topics: Sequence[Topic]) -> None:
+        """See that the topics are there, made as they are declared; a transport whose user may make them does.
+
+        Raises: TopicMissing and BusRefused, with what to do about it; ValueError for other numbers of partitions.
+        """
+        ...
+
     def producer(self) -> Producer: ...
 
     def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> Consumer:

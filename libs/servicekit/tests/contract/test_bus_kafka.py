@@ -334,7 +334,7 @@ async def test_a_commit_of_a_member_that_lost_the_partition_changes_nothing(
 
 
 async def test_a_topic_keeps_its_partitions_and_one_that_may_not_be_made_is_named(bus: MockKafkaBus) -> None:
-    with pytest.raises(ValueError, match="2 partitions for life"):
+    with pytest.raises(ValueError, match="has 2 partitions, not 4"):
         await bus.declare([replace(TOPIC, partitions=4)])
     with pytest.raises(TopicMissing):
         await bus.end_offsets("test.other")

@@ -1,5 +1,7 @@
 """What is asked of a Kafka cluster, with a client that answers as a broker does and the mock cluster does not."""
 
+import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +13,7 @@ from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.kafka_admin import KafkaAdmin
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
-from kgl_servicekit.bus.port import TopicMissing
+from kgl_servicekit.bus.port import BusRefused, TopicMissing
 from kgl_servicekit.errors import Unavailable
 
 
@@ -21,27 +23,41 @@ class Described:
 
 
 @dataclass
+class Partitioned:
+    partitions: range
+    error: None = None
+
+
+@dataclass
 class Listed:
-    topics: dict[str, Any] = field(default_factory=dict)
+    topics: dict[str, Partitioned]
 
 
 @dataclass
 class Broker:
-    """Knows topic ids, and makes topics unless told not to."""
+    """Knows topic ids; with `notes` it is one that cannot be used, and these say why."""
 
     ids: dict[str, str] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
-    made: list[Any] = field(default_factory=list)
+    partitions: dict[str, int] = field(default_factory=dict)
+    notes: list[KafkaError] = field(default_factory=list)
+    note: Callable[[KafkaError], None] = print
+
+    def made_by(self, options: dict[str, Any]) -> "Broker":
+        self.note = options["error_cb"]
+        return self
 
     def describe_topics(self, topics: TopicCollection, request_timeout: float) -> dict[str, "Future[Described]"]:
         return {name: self._answer(name, Described(self.ids.get(name, ""))) for name in topics.topic_names}
 
-    def list_topics(self, timeout: float) -> "Listed":
-        return Listed()
+    def list_topics(self, timeout: float) -> Listed:
+        if self.notes:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return Listed({name: Partitioned(range(number)) for name, number in self.partitions.items()})
 
-    def create_topics(self, topics: list[Any], request_timeout: float) -> dict[str, "Future[None]"]:
-        self.made += topics
-        return {topic.topic: self._answer(topic.topic, None) for topic in topics}
+    def poll(self, timeout: float) -> None:
+        for note in self.notes:
+            self.note(note)
 
     def _answer(self, topic: str, value: Any) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -83,16 +99,42 @@ async def test_a_topic_that_is_not_listed_because_this_user_may_not_see_it_does_
             await ask("none")
 
 
-async def test_topics_are_made_with_their_partitions_and_compaction() -> None:
-    broker = Broker()
-    await admin(broker).create([Topic("a", partitions=8), Topic("b", partitions=1, compacted=True)])
-    assert [(t.topic, t.num_partitions, t.config) for t in broker.made] == [
-        ("a", 8, {}),
-        ("b", 1, {"cleanup.policy": "compact"}),
-    ]
+async def test_topics_are_seen_with_their_partitions_and_one_that_is_missing_or_hidden_is_named_with_the_cure() -> None:
+    refusals = {"none": KafkaError.UNKNOWN_TOPIC_OR_PART, "hidden": KafkaError.TOPIC_AUTHORIZATION_FAILED}
+    bus = KafkaBus(KafkaConnection(bootstrap="nowhere:1"))
+    bus._admin = admin(Broker(refusals=refusals, partitions={"a": 2, "b": 1}))
+    await bus.declare([Topic("a", partitions=2), Topic("b", partitions=1)])
+    with pytest.raises(ValueError, match="topic a has 2 partitions, not 8"):
+        await bus.declare([Topic("a", partitions=8)])
+    with pytest.raises(TopicMissing, match="no topic none; `kgl setup kafka` makes it"):
+        await bus.declare([Topic("a", partitions=2), Topic("none")])
+    with pytest.raises(BusRefused, match=r"authorization failed; `kgl setup kafka` grants"):
+        await bus.declare([Topic("hidden")])
 
 
-async def test_a_topic_that_another_made_meanwhile_is_fine_and_one_that_is_refused_is_named_with_the_reason() -> None:
-    await admin(Broker(refusals={"a": KafkaError.TOPIC_ALREADY_EXISTS})).create([Topic("a")])
-    with pytest.raises(Unavailable, match=r"The topic b .* authorization failed"):
-        await admin(Broker(refusals={"b": KafkaError.TOPIC_AUTHORIZATION_FAILED})).create([Topic("b")])
+async def test_a_topic_that_has_been_made_since_the_list_was_is_waited_for() -> None:
+    bus = KafkaBus(KafkaConnection(bootstrap="nowhere:1"))
+    bus._admin = admin(Broker())
+    with pytest.raises(Unavailable, match="made just now") as young:
+        await bus.declare([Topic("young")])
+    assert type(young.value) is Unavailable
+
+
+async def test_a_login_that_is_refused_is_told_at_once_and_by_the_names_of_its_settings() -> None:
+    broker = Broker(notes=[KafkaError(KafkaError._AUTHENTICATION, "wrong password")])
+    asked = KafkaAdmin(
+        KafkaConnection(bootstrap="nowhere:1", user="ingest", password="hush", settings="KGL_X"), 60.0, broker.made_by
+    )
+    asked.start()
+    async with asyncio.timeout(5):
+        with pytest.raises(BusRefused, match=r"KGL_X_USER \(ingest\) and KGL_X_PASSWORD: wrong password"):
+            await asked.partitions(["a"])
+
+
+async def test_a_broker_that_cannot_be_reached_is_named_with_the_reason_within_the_limit() -> None:
+    broker = Broker(notes=[KafkaError(KafkaError._TRANSPORT, "connection refused")])
+    asked = KafkaAdmin(KafkaConnection(bootstrap="nowhere:1"), 0.1, broker.made_by)
+    asked.start()
+    with pytest.raises(Unavailable, match="nowhere:1 does not answer: connection refused") as out:
+        await asked.partitions(["a"])
+    assert not isinstance(out.value, BusRefused)
