@@ -4,14 +4,7 @@ These run in an image of their own that has little of what the whole command nee
 of `kgl_cli`.
 """
 
-import asyncio
-import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 import typer
-
-from kgl_servicekit.settings import NotConfigured
 
 setup = typer.Typer(help="Prepare the servers that services use; each can be run again.", no_args_is_help=True)
 
@@ -24,14 +17,14 @@ def _commands() -> None:
 @setup.command()
 def databases() -> None:
     """Make the databases and roles of the services, and of Keycloak."""
-    from kgl_cli.setup.databases import DatabaseServer, create_all
+    from kgl_cli.setup.databases import run
 
-    _run(lambda: create_all(DatabaseServer.from_environment()))
+    run()
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
-    """Run to the end and print what was done; what an operator has to mend is one line."""
-    try:
-        print(asyncio.run(work()))
-    except NotConfigured as wrong:
-        sys.exit(str(wrong))
+@setup.command()
+def kafka() -> None:
+    """Make the topics of deploy/kafka/topics.yaml, and the users and rights of the services."""
+    from kgl_cli.setup.kafka import run  # with the client libraries, which other commands do without
+
+    run()

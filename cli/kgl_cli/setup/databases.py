@@ -1,10 +1,13 @@
 """One database and two roles for each service; for Keycloak an owner alone, since it makes its tables itself."""
 
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import Literal
 
 import asyncpg
+import typer
 from pydantic import Field, SecretStr
 
+from kgl_cli.setup.telling import told
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
 from kgl_servicekit.settings import Settings, NotConfigured, settings_of
 
@@ -28,11 +31,6 @@ class DatabaseServer(Settings):
     db_publish_owner_password: SecretStr
     db_keycloak_owner_password: SecretStr | None = Field(default=None, description="without it Keycloak has its own")
 
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Raises NotConfigured."""
-        return settings_of(cls)
-
     def plans(self) -> list[DatabasePlan]:
         """The databases to be."""
         made = [
@@ -53,8 +51,13 @@ class DatabaseServer(Settings):
         return ("pg_trgm", "vector") if self.vectors == "pgvector" else ("pg_trgm",)
 
 
-async def create_all(server: DatabaseServer) -> str:
-    """Make what is missing and set the passwords; what was done, as a sentence. Raises NotConfigured."""
+def run() -> None:
+    """The command."""
+    told(lambda: create_all(settings_of(DatabaseServer), typer.echo))
+
+
+async def create_all(server: DatabaseServer, tell: Callable[[str], None]) -> None:
+    """Make what is missing and set the passwords; `tell` hears what is there now. Raises NotConfigured."""
     plans = server.plans()
     try:
         await create_databases(server.postgres_url.get_secret_value(), plans)
@@ -68,4 +71,4 @@ async def create_all(server: DatabaseServer) -> str:
         raise NotConfigured(f"the server lacks an extension: {missing}; without pgvector set KGL_VECTORS") from missing
     except (OSError, TimeoutError) as lost:
         raise NotConfigured(f"KGL_POSTGRES_URL: the server cannot be reached: {lost}") from lost
-    return f"databases: {', '.join(plan.name for plan in plans)}"
+    tell(f"databases: {', '.join(plan.name for plan in plans)}")
