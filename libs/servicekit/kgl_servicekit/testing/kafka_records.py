@@ -36,9 +36,10 @@ async def send_batch(
     records: Sequence[tuple[bytes, Sequence[tuple[str, bytes]]]],
     *,
     compressed: bool = False,
+    **login: Any,
 ) -> None:
     """One batch of values and headers into partition 0; aiokafka's builder in C makes only names that are text."""
-    foreign = AIOKafkaProducer(bootstrap_servers=brokers)
+    foreign = AIOKafkaProducer(**{"bootstrap_servers": brokers, **login})
     await foreign.start()
     batch = foreign.create_batch()
     batch._builder = _DefaultRecordBatchBuilderPy(

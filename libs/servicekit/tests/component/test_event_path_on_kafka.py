@@ -8,6 +8,7 @@ import pytest
 
 from kgl_contracts.ingest import DocumentDeleted
 from kgl_contracts.topics import DOCUMENTS
+from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.kafka_group import KafkaConsumer
 from kgl_servicekit.bus.port import OnAssigned
 from kgl_servicekit.database.engine import Database
@@ -18,19 +19,19 @@ from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdic
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import count, count_and_tell
 from kgl_servicekit.testing.kafka import MockCluster, MockKafkaBus
+from kgl_servicekit.testing.kafka_server import KafkaServerBus, server_connection
 from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.servers import real_servers
 
 WORKSPACE = uuid7()
 KEYS = 20
 EVENTS_OF_A_KEY = 25
 
 
-class WatchedBus(MockKafkaBus):
+class Watched(KafkaBus):
     """Lets the test see how the group divides its partitions."""
 
-    def __init__(self, cluster: MockCluster, prefix: str) -> None:
-        super().__init__(cluster, prefix=prefix, session=6.0, limit=10.0)
-        self.members: list[KafkaConsumer] = []
+    members: list[KafkaConsumer]
 
     def consumer(self, topic: str, group: str, on_assigned: OnAssigned) -> KafkaConsumer:
         made = super().consumer(topic, group, on_assigned)
@@ -41,10 +42,18 @@ class WatchedBus(MockKafkaBus):
         return sorted(len(member.assignment()) for member in self.members)[-2:] == [4, 4]
 
 
+class WatchedMock(Watched, MockKafkaBus):
+    pass
+
+
+class WatchedServer(Watched, KafkaServerBus):
+    pass
+
+
 class Member:
     """One process of a subscription; raises at an event that came twice or out of order, so that it is held."""
 
-    def __init__(self, database: Database, bus: WatchedBus) -> None:
+    def __init__(self, database: Database, bus: Watched) -> None:
         self.handled = 0
         subscription = Subscription("counter.kafka", topic=DOCUMENTS, batch=20)
         subscription.on(DocumentDeleted)(self.handle)
@@ -58,12 +67,20 @@ class Member:
         return DONE
 
 
-@pytest.fixture
-async def bus(kafka: MockCluster) -> AsyncIterator[WatchedBus]:
-    bus = WatchedBus(kafka, prefix=f"path{uuid7()}.")
+@pytest.fixture(params=["mock", *(["server"] if real_servers().kafka else [])])
+async def bus(request: pytest.FixtureRequest, kafka: MockCluster) -> AsyncIterator[Watched]:
+    prefix = f"path{uuid7()}."
+    bus: Watched = (
+        WatchedServer(server_connection(real_servers()), prefix=prefix)
+        if request.param == "server"
+        else WatchedMock(kafka, prefix=prefix, session=6.0, limit=10.0)
+    )
+    bus.members = []
     await bus.start()
     await bus.declare([DOCUMENTS])
     yield bus
+    if isinstance(bus, WatchedServer):
+        await bus.forget()
     await bus.stop()
 
 
@@ -87,7 +104,7 @@ async def all_of(answer: Awaitable[int], expected: int) -> bool:
 
 
 async def test_every_event_has_one_effect_in_order_while_a_member_comes_and_goes(
-    database: Database, bus: WatchedBus
+    database: Database, bus: Watched
 ) -> None:
     staying, leaving = Member(database, bus), Member(database, bus)
     documents: list[UUID] = [uuid7() for _ in range(KEYS)]

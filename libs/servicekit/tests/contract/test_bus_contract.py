@@ -15,14 +15,16 @@ from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Ack, Bus, Consumer, PositionLost, Record, SendFailed, StoredRecord, TopicMissing
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.kafka import MockCluster, MockKafkaBus
+from kgl_servicekit.testing.kafka_server import KafkaServerBus, server_connection
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
+from kgl_servicekit.testing.servers import real_servers
 
 TOPIC = Topic("test.events", partitions=4)
 COMPACT = Topic("test.states", partitions=1, compacted=True)
-
-
+TRANSPORTS = ["memory", "postgres", "kafka", *(["kafka-server"] if real_servers().kafka else [])]
 NUMBERS = itertools.count()
 
 
@@ -45,17 +47,21 @@ async def transport(name: str, postgres: PostgresForTests, kafka: MockCluster) -
         yield MemoryBus()
     elif name == "kafka":
         yield MockKafkaBus(kafka, prefix=f"contract{next(NUMBERS)}.")
+    elif name == "kafka-server":
+        yield KafkaServerBus(server_connection(real_servers()), prefix=f"test-{uuid7()}.")
     else:
         async with migrated(postgres) as roles:
             yield PostgresBus(roles.service, lease=0.6)
 
 
-@pytest.fixture(params=["memory", "postgres", "kafka"])
+@pytest.fixture(params=TRANSPORTS)
 async def bus(request: pytest.FixtureRequest, postgres: PostgresForTests, kafka: MockCluster) -> AsyncIterator[Bus]:
     async with transport(request.param, postgres, kafka) as made:
         await made.start()
         await made.declare([TOPIC, COMPACT])
         yield made
+        if isinstance(made, KafkaServerBus):
+            await made.forget()
         await made.stop()
 
 

@@ -1,4 +1,7 @@
-"""What is particular to the Kafka transport, on a mock cluster of its own that can be made to fail."""
+"""What is particular to the Kafka transport, on a mock cluster of its own that can be made to fail.
+
+What needs no failure is shown on a real cluster, too, where there is one.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -16,6 +19,7 @@ from kgl_servicekit.bus.kafka import KafkaBus
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
 from kgl_servicekit.bus.port import Consumer, PositionLost, Record, SendFailed, StoredRecord, TopicMissing
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.kafka import (
     MESSAGE_TOO_LARGE,
     PRODUCE,
@@ -25,7 +29,9 @@ from kgl_servicekit.testing.kafka import (
     mock_cluster,
 )
 from kgl_servicekit.testing.kafka_records import NoText, send_batch
+from kgl_servicekit.testing.kafka_server import KafkaServerBus, server_connection
 from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.servers import real_servers
 
 TOPIC = Topic("test.events", partitions=2)
 HANGS = 30.0
@@ -51,6 +57,22 @@ async def bus(cluster: MockCluster) -> AsyncIterator[MockKafkaBus]:
         return not asyncio.all_tasks() - before - {asyncio.current_task()}
 
     await eventually(all_ended)
+
+
+@pytest.fixture(params=["mock", *(["server"] if real_servers().kafka else [])])
+async def any_bus(request: pytest.FixtureRequest, cluster: MockCluster) -> AsyncIterator[KafkaBus]:
+    server = request.param == "server"
+    bus: KafkaBus = (
+        KafkaServerBus(server_connection(real_servers()), prefix=f"test-{uuid7()}.")
+        if server
+        else MockKafkaBus(cluster, limit=1.0)
+    )
+    await bus.start()
+    await bus.declare([TOPIC])
+    yield bus
+    if isinstance(bus, KafkaServerBus):
+        await bus.forget()
+    await bus.stop()
 
 
 def record(value: str, key: str = "k") -> Record:
@@ -81,63 +103,64 @@ async def all_of(bus: KafkaBus, expected: int) -> list[StoredRecord]:
     return found
 
 
-async def committed(cluster: MockCluster, group: str) -> dict[int, int]:
+async def committed(bus: KafkaBus, group: str) -> dict[int, int]:
     def ask() -> dict[int, int]:
-        client = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
-        places = [TopicPartition(TOPIC.name, number) for number in range(TOPIC.partitions)]
-        (answer,) = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)]).values()
+        client = AdminClient(bus.connection.for_librdkafka())
+        places = [TopicPartition(bus.name_of(TOPIC.name), number) for number in range(TOPIC.partitions)]
+        asked = ConsumerGroupTopicPartitions(bus.name_of(group), places)
+        (answer,) = client.list_consumer_group_offsets([asked]).values()
         return {place.partition: place.offset for place in answer.result(5).topic_partitions if place.offset >= 0}
 
     return await asyncio.to_thread(ask)
 
 
-async def test_headers_that_are_no_text_and_values_that_are_missing_break_nothing(
-    bus: MockKafkaBus, cluster: MockCluster
-) -> None:
-    foreign = AIOKafkaProducer(bootstrap_servers=cluster.bootstrap)
+async def test_headers_that_are_no_text_and_values_that_are_missing_break_nothing(any_bus: KafkaBus) -> None:
+    foreign = AIOKafkaProducer(**any_bus.connection.for_aiokafka())
+    topic = any_bus.name_of(TOPIC.name)
     await foreign.start()
     headers = [("null", None), ("bytes", b"\xff\xfe"), ("ce_id", b"7")]
-    await foreign.send_and_wait(TOPIC.name, key=b"\xffkey", value=None, headers=headers, partition=0)
-    await foreign.send_and_wait(TOPIC.name, key=None, value=b"v", partition=0)
+    await foreign.send_and_wait(topic, key=b"\xffkey", value=None, headers=headers, partition=0)
+    await foreign.send_and_wait(topic, key=None, value=b"v", partition=0)
     await foreign.stop()
-    first, second = await all_of(bus, 2)
+    first, second = await all_of(any_bus, 2)
     assert (first.key, first.value, first.headers) == ("\ufffdkey", b"", {"bytes": "\ufffd\ufffd", "ce_id": "7"})
     assert (second.key, second.value, second.headers) == ("", b"v", {})
 
 
-async def send_as(cluster: MockCluster, names: Sequence[str], *, compressed: bool = False) -> None:
+async def send_as(bus: KafkaBus, names: Sequence[str], *, compressed: bool = False) -> None:
     """One batch of records, each with a header of that name."""
     records = [(name.encode(), [(name, b"1"), ("ce_id", b"7")]) for name in names]
-    await send_batch(cluster.bootstrap, TOPIC.name, b"k", records, compressed=compressed)
+    login = bus.connection.for_aiokafka()
+    await send_batch(bus.connection.bootstrap, bus.name_of(TOPIC.name), b"k", records, compressed=compressed, **login)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 async def test_a_header_whose_name_is_no_text_costs_one_new_beginning_and_no_record(
-    bus: MockKafkaBus, cluster: MockCluster, compressed: bool, monkeypatch: pytest.MonkeyPatch
+    any_bus: KafkaBus, compressed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)  # is put back after the test
-    await send_as(cluster, ["before ☂", NoText("odd"), "behind"], compressed=compressed)
-    await send_as(cluster, ["after"])
-    consumer = bus.consumer(TOPIC.name, "all", from_zero)
+    await send_as(any_bus, ["before ☂", NoText("odd"), "behind"], compressed=compressed)
+    await send_as(any_bus, ["after"])
+    consumer = any_bus.consumer(TOPIC.name, "all", from_zero)
     await consumer.start()
     with pytest.raises(Unavailable, match="no text"):
         await read(consumer, 1)
     await consumer.stop()
-    found = await all_of(bus, 4)
+    found = await all_of(any_bus, 4)
     assert [list(r.headers) for r in found] == [[name, "ce_id"] for name in ("before ☂", "n\ufffd", "behind", "after")]
     assert [r.headers["ce_id"] for r in found] == ["7"] * 4
     assert [(r.key, r.offset) for r in found] == [("k", offset) for offset in range(4)]
     assert [r.value for r in found][2:] == [b"behind", b"after"]
 
 
-async def test_more_than_a_batch_of_one_partition_arrives_in_order(bus: MockKafkaBus) -> None:
+async def test_more_than_a_batch_of_one_partition_arrives_in_order(any_bus: KafkaBus) -> None:
     values = [f"{n} {'x' * 65_000}" for n in range(30)]
-    producer = bus.producer()
+    producer = any_bus.producer()
     await producer.start()
     acks = await producer.send([record(value) for value in values])
     await producer.stop()
     assert [ack.offset for ack in acks] == list(range(30))
-    assert [r.value.decode() for r in await all_of(bus, 30)] == values
+    assert [r.value.decode() for r in await all_of(any_bus, 30)] == values
 
 
 async def test_a_record_that_is_refused_for_good_is_named_by_what_was_acknowledged_before_it(
@@ -262,11 +285,11 @@ async def test_a_member_goes_on_by_itself_after_a_short_outage(bus: MockKafkaBus
     await consumer.stop()
 
 
-async def test_an_offset_that_the_broker_does_not_hold_is_a_lost_position(bus: MockKafkaBus) -> None:
+async def test_an_offset_that_the_broker_does_not_hold_is_a_lost_position(any_bus: KafkaBus) -> None:
     async def beyond(partitions: frozenset[int]) -> Mapping[int, int]:
         return {partition: 100 * partition for partition in partitions}
 
-    consumer = bus.consumer(TOPIC.name, "g", beyond)
+    consumer = any_bus.consumer(TOPIC.name, "g", beyond)
     await consumer.start()
     with pytest.raises(PositionLost) as lost:
         await read(consumer, 1)
@@ -285,29 +308,25 @@ async def test_a_topic_begins_after_what_the_broker_has_trimmed(bus: MockKafkaBu
     assert begins[1 - partition] == 0
 
 
-async def test_positions_are_mirrored_to_the_group_and_never_read_from_it(
-    bus: MockKafkaBus, cluster: MockCluster
-) -> None:
-    producer = bus.producer()
+async def test_positions_are_mirrored_to_the_group_and_never_read_from_it(any_bus: KafkaBus) -> None:
+    producer = any_bus.producer()
     await producer.start()
     (ack, *_) = await producer.send([record("1"), record("2")])
     await producer.stop()
-    consumer = bus.consumer(TOPIC.name, "g", from_zero)
+    consumer = any_bus.consumer(TOPIC.name, "g", from_zero)
     await consumer.start()
     await read(consumer, 2)
     await consumer.commit(ack.partition, 2)
     await consumer.stop()
-    assert await committed(cluster, "g") == {ack.partition: 2}
-    again = bus.consumer(TOPIC.name, "g", from_zero)
+    assert await committed(any_bus, "g") == {ack.partition: 2}
+    again = any_bus.consumer(TOPIC.name, "g", from_zero)
     await again.start()
     assert [r.value for r in await read(again, 2)] == [b"1", b"2"]
     await again.stop()
 
 
-async def test_a_commit_of_a_member_that_lost_the_partition_changes_nothing(
-    bus: MockKafkaBus, cluster: MockCluster
-) -> None:
-    first, second = (bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
+async def test_a_commit_of_a_member_that_lost_the_partition_changes_nothing(any_bus: KafkaBus) -> None:
+    first, second = (any_bus.consumer(TOPIC.name, "g", from_zero) for _ in range(2))
     await first.start()
     await first.commit(0, 7)
     await first.commit(1, 7)
@@ -326,7 +345,7 @@ async def test_a_commit_of_a_member_that_lost_the_partition_changes_nothing(
     async def mirrored() -> bool:
         await first.poll(1, 0.01)
         await second.poll(1, 0.01)
-        return await committed(cluster, "g") == {kept: 8, lost: 3}
+        return await committed(any_bus, "g") == {kept: 8, lost: 3}
 
     await eventually(mirrored)
     await second.stop()
