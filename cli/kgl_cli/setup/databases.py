@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from kgl_cli.setup.telling import told
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
-from kgl_servicekit.settings import Settings, NotConfigured, settings_of
+from kgl_servicekit.settings import NotConfigured, Settings, settings_of
 
 SERVICES = ("auth", "ingest", "graph", "content", "publish")
 

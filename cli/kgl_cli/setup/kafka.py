@@ -8,11 +8,11 @@ Every secret also as KGL_..._FILE. It may be run again at any time: what is ther
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import typer
 from pydantic import Field, SecretStr
