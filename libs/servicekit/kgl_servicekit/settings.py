@@ -55,7 +55,12 @@ class ServiceSettings(Settings):
     kafka_prefix: str = Field(default="", description="stands before the names of topics and groups")
     object_dir: Path | None = Field(default=None, description="root of the directory object store")
     auth_url: str | None = Field(default=None, description="where auth answers; the public URL by default")
-    issuer: str | None = Field(default=None, description="issuer of access tokens; auth's own by default")
+    identity: Literal["builtin", "keycloak"] = Field(default="builtin", description="who logs people in")
+    issuer: str | None = Field(default=None, description="the exact `iss` of access tokens; see `issuer_url`")
+    jwks_url: str | None = Field(default=None, description="where the issuer's keys are; see `keys_url`")
+    keycloak_url: str | None = Field(default=None, description="where services reach Keycloak (the back channel)")
+    keycloak_realm: str = Field(default="kgl", pattern=r"^[A-Za-z0-9._-]+$")
+    keycloak_ca: Path | None = Field(default=None, description="certificates to trust, instead of the system's")
     worker_name: str = Field(default_factory=lambda: f"{os.uname().nodename}-{os.getpid()}")
     log_level: str = "INFO"
     trusted_proxies: str = Field(
@@ -85,10 +90,28 @@ class ServiceSettings(Settings):
                 raise ValueError(f"{setting} has no secret, or one that anybody would guess; set another")
         return self
 
+    @model_validator(mode="after")
+    def _complete_for_keycloak(self) -> Self:
+        if self.identity == "keycloak" and self.keycloak_url is None:
+            raise ValueError("set KGL_KEYCLOAK_URL to where services reach Keycloak (KGL_IDENTITY is keycloak)")
+        return self
+
     @property
     def issuer_url(self) -> str:
-        """The exact `iss` of access tokens."""
-        return self.issuer or f"{self.public_url}/auth/v1/oidc"
+        """The exact `iss` of access tokens: auth's own, or that of the realm as browsers reach it."""
+        own = f"/realms/{self.keycloak_realm}" if self.identity == "keycloak" else "/auth/v1/oidc"
+        return self.issuer or f"{self.public_url}{own}"
+
+    @property
+    def keys_url(self) -> str:
+        """Where the issuer's keys are: our own issuer is asked where auth is, another one at its address."""
+        if self.jwks_url is not None:
+            return self.jwks_url
+        if self.identity == "keycloak":
+            return f"{self.keycloak_url}/realms/{self.keycloak_realm}/protocol/openid-connect/certs"
+        if self.issuer is None:
+            return f"{self.auth_url or self.public_url}/auth/v1/oidc/jwks"
+        return f"{self.issuer}/jwks"
 
     @property
     def check_url(self) -> str:

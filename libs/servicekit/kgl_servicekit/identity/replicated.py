@@ -17,6 +17,7 @@ from kgl_servicekit.errors import Problem, Unavailable
 from kgl_servicekit.identity.auth_client import AuthClient
 from kgl_servicekit.identity.checked import Checked, WorkspaceChoice
 from kgl_servicekit.identity.credential import AccessToken, ApiKey, fingerprint, parse_authorization
+from kgl_servicekit.identity.issuer import marks_of, trust_of
 from kgl_servicekit.identity.jwks import http_jwks
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.identity.problems import (
@@ -227,14 +228,7 @@ def _seconds_left(checked: Checked) -> float:
 def replicated_authority(database: Runs, settings: ServiceSettings) -> ReplicatedAuthority:
     """The authority of a service whose replica is in its database. Nothing is connected yet."""
     client = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=20))
-    keys = http_jwks(client, jwks_url(settings))
-    tokens = TokenVerifier(keys, settings.issuer_url)
+    issuer = client if settings.keycloak_ca is None else httpx.AsyncClient(trust_env=False, verify=trust_of(settings))
+    tokens = TokenVerifier(http_jwks(issuer, settings.keys_url), settings.issuer_url, marks=marks_of(settings))
     auth = AuthClient(client, settings.check_url)
     return ReplicatedAuthority(DatabaseReplica(database), tokens, auth, database.signals.subscribe(IDENTITY_CHANGED))
-
-
-def jwks_url(settings: ServiceSettings) -> str:
-    """Where the issuer's keys are: our own issuer is asked where auth is, another one at its address."""
-    if settings.issuer is None:
-        return f"{settings.auth_url or settings.public_url}/auth/v1/oidc/jwks"
-    return f"{settings.issuer}/jwks"

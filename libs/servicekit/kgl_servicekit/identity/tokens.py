@@ -1,4 +1,4 @@
-"""Access tokens: verified here, with the issuer's keys (RFC 7519, RFC 8725, RFC 9068).
+"""Access tokens: verified here, with the issuer's keys (RFC 7519, RFC 8725, RFC 9068; Keycloak's own marks).
 
 Only RS256 is known, whatever a token says of itself; the key is chosen by `kid` among the issuer's keys, and
 a token that brings a key or the address of one is refused without a look at it.
@@ -36,16 +36,29 @@ _CACHED = 10_000
 _HEADER = frozenset({"alg", "typ", "kid"})
 _KID = re.compile(r"[A-Za-z0-9_.=-]{1,128}", re.ASCII)
 _LONGEST_HEADER = 512
-_TYPES = frozenset({TYPE, f"application/{TYPE}"})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMarks:
+    """How an issuer tells its access tokens from all else that it signs: header `typ`, and claim `typ` if any."""
+
+    header: frozenset[str]
+    claim: str | None = None
+
+
+RFC9068 = TokenMarks(frozenset({TYPE, f"application/{TYPE}"}))
+KEYCLOAK = TokenMarks(frozenset({"jwt", *RFC9068.header}), "Bearer")
+"""Its ID tokens have the same header; their claim is `ID`, that of refresh tokens `Refresh`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says: the user, the login session, and its end (Unix seconds)."""
+    """What a verified token says: the user, the login session, its end and its beginning (Unix seconds)."""
 
     user_id: UUID
     session_id: str | None
     expires_at: float
+    issued_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,8 @@ class TokenVerifier:
     """Verifies the access tokens of one issuer.
 
     A token that was verified is known again by the hash of all of it, until it expires or its key is no
-    longer the issuer's. `clients` limits the `azp` of tokens; None takes those of every client.
+    longer the issuer's. `marks` are those of its access tokens. `clients` limits the `azp` of tokens; None
+    takes those of every client.
     """
 
     def __init__(
@@ -67,12 +81,14 @@ class TokenVerifier:
         keys: JwksSource,
         issuer: str,
         *,
+        marks: TokenMarks = RFC9068,
         clients: frozenset[str] | None = None,
         now: Callable[[], float] = time.time,
         size: int = _CACHED,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
+        self._marks = marks
         self._clients = clients
         self._now = now
         self._size = size
@@ -94,7 +110,7 @@ class TokenVerifier:
             self._meter.hit()
             return known.claims
         self._meter.miss()
-        kid = _kid_of(token.text)
+        kid = _kid_of(token.text, self._marks.header)
         key = await self._keys.key(kid)
         if key is None:
             raise TokenInvalid
@@ -114,6 +130,8 @@ class TokenVerifier:
         not_before = _time(payload, "nbf") if "nbf" in payload else issued_at
         if payload.get("iss") != self._issuer or not _is_for_us(payload.get("aud")):
             raise TokenInvalid
+        if self._marks.claim is not None and payload.get("typ") != self._marks.claim:
+            raise TokenInvalid
         if self._clients is not None and payload.get("azp") not in self._clients:
             raise TokenInvalid
         if max(issued_at, not_before) > now + LEEWAY_SECONDS or expires_at > now + LONGEST_LIFE_SECONDS:
@@ -123,10 +141,10 @@ class TokenVerifier:
         session = payload.get("sid")
         if session is not None and not (isinstance(session, str) and 0 < len(session) <= 255):
             raise TokenInvalid
-        return Claims(_subject(payload), session, expires_at)
+        return Claims(_subject(payload), session, expires_at, issued_at)
 
 
-def _kid_of(token: str) -> str:
+def _kid_of(token: str, types: frozenset[str]) -> str:
     """The key id of a token whose header is exactly what we take; nothing else in it is followed."""
     encoded = token.partition(".")[0]
     if len(encoded) > _LONGEST_HEADER:
@@ -138,7 +156,7 @@ def _kid_of(token: str) -> str:
     if not isinstance(header, dict) or not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
         raise TokenInvalid
     kind, kid = header.get("typ"), header.get("kid")
-    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+    if not isinstance(kind, str) or kind.lower() not in types:
         raise TokenInvalid
     if not isinstance(kid, str) or _KID.fullmatch(kid) is None:
         raise TokenInvalid

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from kgl_servicekit.errors import Problem, Unavailable
-from kgl_servicekit.http.testing import settings_for_tests
 from kgl_servicekit.identity.auth_client import AuthClient
 from kgl_servicekit.identity.checked import CheckAnswer, Checked
 from kgl_servicekit.identity.credential import ApiKey
@@ -25,7 +24,7 @@ from kgl_servicekit.identity.problems import (
     WorkspaceMismatch,
 )
 from kgl_servicekit.identity.replica import UNREADABLE, Snapshot
-from kgl_servicekit.identity.replicated import ReplicatedAuthority, jwks_url
+from kgl_servicekit.identity.replicated import ReplicatedAuthority
 from kgl_servicekit.identity.short_cache import ShortCache
 from kgl_servicekit.identity.testing import FakeReplica, TokenSigner
 from kgl_servicekit.identity.tokens import TokenVerifier
@@ -367,10 +366,3 @@ async def test_the_choices_of_a_user_come_from_the_replica(scene: Scene) -> None
     assert [choice.slug for choice in await scene.authority.workspaces(USER)] == ["lab"]
     assert scene.authority.session_cookie is None
     await scene.authority.close()
-
-
-def test_keys_are_where_auth_answers_unless_the_issuer_is_another() -> None:
-    own = settings_for_tests(auth_url="http://auth:8000")
-    assert jwks_url(own) == "http://auth:8000/auth/v1/oidc/jwks"
-    assert jwks_url(settings_for_tests()) == "http://localhost:8080/auth/v1/oidc/jwks"
-    assert jwks_url(settings_for_tests(issuer="https://id.example/r")) == "https://id.example/r/jwks"

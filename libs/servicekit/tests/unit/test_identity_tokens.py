@@ -16,7 +16,7 @@ from kgl_servicekit.identity.credential import AccessToken
 from kgl_servicekit.identity.jwks import CachedJwks
 from kgl_servicekit.identity.problems import IdentityUnavailable, TokenExpired, TokenInvalid
 from kgl_servicekit.identity.testing import ISSUER, TokenSigner
-from kgl_servicekit.identity.tokens import TokenVerifier
+from kgl_servicekit.identity.tokens import KEYCLOAK, TokenVerifier
 
 SIGNER = TokenSigner()
 USER = uuid4()
@@ -265,3 +265,16 @@ async def test_when_the_issuers_keys_cannot_be_had_nobody_is_called_invalid() ->
 
     with pytest.raises(IdentityUnavailable):
         await TokenVerifier(Out(), ISSUER).verify(AccessToken(SIGNER.token()))
+
+
+async def test_keycloaks_access_tokens_are_told_by_a_claim_from_all_else_that_it_signs() -> None:
+    keycloak = verifier(marks=KEYCLOAK)
+    for header in ("JWT", "at+jwt"):
+        token = SIGNER.token(USER, {"typ": header}, typ="Bearer")
+        assert (await keycloak.verify(AccessToken(token))).user_id == USER
+    for claim in ("ID", "Refresh", "Offline", "Logout", "DPoP", "bearer", "", None, 1, ["Bearer"]):
+        for header in ("JWT", "at+jwt"):
+            await refused(SIGNER.token(USER, {"typ": header}, typ=claim), marks=KEYCLOAK)
+    await refused(SIGNER.token(USER, {"typ": "logout+jwt"}, typ="Bearer"), marks=KEYCLOAK)
+    await refused(SIGNER.token(USER, {"typ": "JWT"}, typ="Bearer", aud="account"), marks=KEYCLOAK)
+    await refused(SIGNER.token(USER, {"typ": "JWT"}, typ="Bearer"))
