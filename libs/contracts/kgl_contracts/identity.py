@@ -89,6 +89,16 @@ class SessionRevoked(EventData, type="identity.session.revoked.v1", topic=IDENTI
     revoked_at: datetime
 
 
+class UserRevoked(EventData, type="identity.user.revoked.v1", topic=IDENTITY, key="key_id", consumers=_SERVICES):
+    """A user was disabled, deleted or logged out of everything; tokens that are older are refused, in every session."""
+
+    model_config = with_example(key_id=f"user:{_USER}", user_id=_USER, before="2026-11-23T12:00:00Z")
+
+    key_id: str = Field(description="user:<id>")
+    user_id: UUID
+    before: datetime = Field(description="tokens issued before this moment, by the issuer's clock, are refused")
+
+
 class ModuleChanged(EventData, type="identity.module.changed.v1", topic=IDENTITY, key="key_id", consumers=_SERVICES):
     """Where a module is enabled, and for what."""
 

@@ -125,12 +125,13 @@ class ReplicatedAuthority:
 
     async def _of_user(self, claims: Claims, hint: str | None) -> _Local:
         user = claims.user_id
-        session, instance = f"session:{claims.session_id}", f"membership:{INSTANCE_WORKSPACE}:{user}"
-        keys = [session, instance, *_keys_of_hint(hint)]
+        session, everywhere = f"session:{claims.session_id}", f"user:{user}"
+        instance = f"membership:{INSTANCE_WORKSPACE}:{user}"
+        keys = [session, everywhere, instance, *_keys_of_hint(hint)]
         if (named := _as_id(hint)) is not None:
             keys.append(f"membership:{named}:{user}")
         found = await self._replica.read(keys)
-        if session in found.rows:
+        if session in found.rows or _is_revoked(found.rows.get(everywhere), claims):
             raise SessionEnded
         workspace = _workspace(found, hint)
         if workspace is not None and named is None:
@@ -208,6 +209,13 @@ def _known(found: Snapshot, key: str) -> Row:
 
 def _is_over(row: Row) -> bool:
     return bool(row.get("deleted")) or "unreadable" in row
+
+
+def _is_revoked(user: Row | None, claims: Claims) -> bool:
+    """Whether the token is older than the moment at which its user was put out of everything."""
+    if user is None:
+        return False
+    return "unreadable" in user or claims.issued_at < datetime.fromisoformat(user["before"]).timestamp()
 
 
 def _permissions(row: Row | None) -> frozenset[str]:

@@ -9,6 +9,7 @@ from kgl_contracts.identity import (
     ModuleChanged,
     SessionRevoked,
     Ticked,
+    UserRevoked,
     WorkspaceChanged,
 )
 from kgl_contracts.topics import IDENTITY
@@ -16,7 +17,7 @@ from kgl_servicekit.database.signals import IDENTITY_CHANGED
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 
-REPLICATED = (WorkspaceChanged, MembershipChanged, KeyChanged, SessionRevoked, ModuleChanged, Ticked)
+REPLICATED = (WorkspaceChanged, MembershipChanged, KeyChanged, SessionRevoked, UserRevoked, ModuleChanged, Ticked)
 
 UPSERT = """
 insert into identity_replica (key_id, type, sequence, workspace_id, state) values ($1, $2, $3, $4, $5)

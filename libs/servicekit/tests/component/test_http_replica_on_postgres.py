@@ -145,7 +145,7 @@ def authority_of(database: Database) -> ReplicatedAuthority:
 async def test_every_type_of_the_topic_is_taken() -> None:
     subscription = identity_subscription("counter")
     assert subscription.name == "counter.identity"
-    assert len(subscription.handlers) == 6
+    assert len(subscription.handlers) == 7
 
 
 async def test_before_the_first_tick_the_replica_is_infinitely_old(database: Database) -> None:

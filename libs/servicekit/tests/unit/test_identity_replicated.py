@@ -198,6 +198,23 @@ async def test_a_revoked_session_is_refused_at_once_however_old_the_replica(scen
     assert scene.auth.asked == []
 
 
+async def test_tokens_from_before_their_user_was_put_out_are_refused_in_whatever_session(scene: Scene) -> None:
+    def put_out(seconds: float) -> None:
+        before = datetime.now(UTC) + timedelta(seconds=seconds)
+        scene.replica.rows[f"user:{USER}"] = {"user_id": str(USER), "before": before.isoformat()}
+        scene.changed.set()
+
+    put_out(-60)
+    await scene.user()
+    put_out(60)
+    for age in (0.0, float("inf")):
+        scene.replica.age = age
+        await scene.refuses_user(SessionEnded)
+    scene.replica.rows[f"user:{USER}"] = UNREADABLE
+    await scene.refuses_user(SessionEnded)
+    assert scene.auth.asked == []
+
+
 async def test_who_is_no_member_any_more_is_refused(scene: Scene) -> None:
     scene.change(f"membership:{WORKSPACE}:{USER}", deleted=True)
     await scene.refuses_user(WorkspaceDenied)
