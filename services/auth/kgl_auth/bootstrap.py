@@ -1,65 +1,49 @@
 """Composition of the auth service: the only place that builds its parts."""
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 
+import httpx
 from loguru import logger
 
-from kgl_auth.api import (
-    audit,
-    browser,
-    keys,
-    me,
-    members,
-    modules,
-    oidc_metadata,
-    oidc_pages,
-    oidc_token,
-    registration,
-    signing_keys,
-    workspaces,
-)
+from kgl_auth.api import audit, browser, keys, me, members, modules, registration, workspaces
 from kgl_auth.audit_verification import ChainWatch
-from kgl_auth.authority import LocalAuthority
 from kgl_auth.browser_sessions import BrowserSessions
 from kgl_auth.consumers.audit import auth_audit
 from kgl_auth.heartbeat import SOURCE, heartbeat
-from kgl_auth.issuer import Issuer
-from kgl_auth.key_rotation import KeyRotation
 from kgl_auth.outside import AuthOutside
 from kgl_auth.pages import Pages
+from kgl_auth.providers import built_in, keycloak
 from kgl_auth.settings import AuthSettings
-from kgl_auth.stores.builtin_provider import BuiltInProvider
-from kgl_auth.stores.key_ring import KeyRing
-from kgl_auth.stores.password_checker import PasswordChecker
 from kgl_auth.use_cases.delete_expired import delete_expired
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.errors import Unavailable
-from kgl_servicekit.identity.tokens import TokenVerifier
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 _ROUTERS = (
-    *(browser.router, registration.router, oidc_metadata.router, oidc_pages.router, oidc_token.router),
-    *(me.router, workspaces.router, members.router, keys.router, modules.router, audit.router, signing_keys.router),
+    *(browser.router, registration.router, me.router, workspaces.router, members.router),
+    *(keys.router, modules.router, audit.router),
 )
 
 
-def build(settings: AuthSettings, bus: Bus) -> Service:
-    """The service, with the built-in issuer as its identity provider. Raises ValueError for another issuer."""
-    if settings.issuer_url != settings.own_issuer_url:
-        raise ValueError("KGL_ISSUER names another issuer, and there is no adapter for one yet; unset it")
+def build(settings: AuthSettings, bus: Bus, keycloak_transport: httpx.AsyncBaseTransport | None = None) -> Service:
+    """The service, with the identity provider that the settings name. Raises NotConfigured.
+
+    `keycloak_transport` takes the place of connections to Keycloak.
+    """
     database = Database(settings.database_url.get_secret_value(), service=SOURCE, pool_size=settings.pool_size)
-    key_ring = KeyRing(database)
-    issuer = Issuer(database, settings, key_ring, PasswordChecker(settings.hash_cost))
-    provider = BuiltInProvider(database, settings, issuer)
+    if settings.identity == "keycloak":
+        parts = keycloak(settings, database, keycloak_transport)
+    else:
+        parts = built_in(settings, database)
     outside = AuthOutside(
         settings=settings,
-        issuer=issuer,
-        browser_sessions=BrowserSessions(database, provider),
+        accounts=parts.accounts,
+        builtin=parts.builtin,
+        browser_sessions=BrowserSessions(database, parts.provider),
         pages=Pages(),
     )
     return Service(
@@ -68,16 +52,18 @@ def build(settings: AuthSettings, bus: Bus) -> Service:
         database=database,
         bus=bus,
         migrations=MIGRATIONS,
-        routers=[("/auth/v1", router) for router in _ROUTERS],
+        routers=[("/auth/v1", router) for router in (*_ROUTERS, *parts.routers)],
         subscriptions=[auth_audit],
         outside=outside,
         heartbeat=heartbeat,
-        authority=LocalAuthority(database, TokenVerifier(key_ring, settings.issuer_url), settings.session_cookie),
+        authority=parts.authority,
         loops=[
             lambda: _delete_expired_hourly(database),
-            KeyRotation(database, timedelta(seconds=settings.signing_key_seconds)).run,
+            *parts.loops,
             ChainWatch(database, rest=settings.audit_check_seconds).run,
         ],
+        checks=parts.checks,
+        resources=parts.resources,
     )
 
 

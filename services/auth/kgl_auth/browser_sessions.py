@@ -3,6 +3,9 @@
 The cookie's secret is the key of the seal, so the database alone cannot act for anybody.
 """
 
+import asyncio
+import time
+from datetime import timedelta
 from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,11 +14,15 @@ from kgl_auth.db import sessions
 from kgl_auth.db.sessions import BrowserSession
 from kgl_auth.domain.bearer_secrets import new_secret, seal, unseal
 from kgl_auth.domain.pkce import challenge_of, new_verifier
-from kgl_auth.problems import NotLoggedIn
+from kgl_auth.problems import NotLoggedIn, ProviderUnavailable
 from kgl_auth.stores.identity_provider import AccessToken, IdentityProvider, LoginRefused
 from kgl_auth.use_cases.redeem import Login
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
+
+_TURN = timedelta(seconds=15)  # longer than any refresh takes
+_LONGEST_WAIT = 10.0
+_BETWEEN_LOOKS = 0.05
 
 
 class PendingLogin(BaseModel):
@@ -52,12 +59,13 @@ class BrowserSessions:
 
     async def access_token(self, cookie: str) -> AccessToken:
         """A new access token for the browser. Raises NotLoggedIn (401)."""
-        session, refresh_token = await self._find(cookie)
-        keep = partial(_keep_next, cookie=cookie, before=session.sealed_refresh_token)
+        if self._provider.takes_used_tokens:
+            return await self._refresh(cookie)
+        await self._take_turn(cookie)
         try:
-            return await self._provider.refresh(refresh_token, keep)
-        except LoginRefused as refused:
-            raise NotLoggedIn() from refused
+            return await self._refresh(cookie)
+        finally:
+            await self._database.run((), sessions.end_turn, cookie)
 
     async def end(self, cookie: str) -> None:
         """End the login that is behind the cookie, everywhere; nothing happens when there is none."""
@@ -66,6 +74,24 @@ class BrowserSessions:
         except NotLoggedIn:
             return
         await self._provider.end(session.session_id, session.user_id, refresh_token)
+
+    async def _refresh(self, cookie: str) -> AccessToken:
+        session, refresh_token = await self._find(cookie)
+        keep = partial(_keep_next, cookie=cookie, before=session.sealed_refresh_token)
+        try:
+            return await self._provider.refresh(refresh_token, keep)
+        except LoginRefused as refused:
+            await self._database.run((), sessions.unbind_cookie, cookie)
+            raise NotLoggedIn() from refused
+
+    async def _take_turn(self, cookie: str) -> None:
+        """Wait until no twin, in whatever process, uses the refresh token of this cookie."""
+        give_up = time.monotonic() + _LONGEST_WAIT
+        while not await self._database.run((), sessions.take_turn, (cookie, _TURN)):
+            await self._find(cookie)
+            if time.monotonic() > give_up:
+                raise ProviderUnavailable(retry_after=1)
+            await asyncio.sleep(_BETWEEN_LOOKS)
 
     async def _find(self, cookie: str) -> tuple[BrowserSession, str]:
         session = await self._database.run((), sessions.find_browser_session, cookie)

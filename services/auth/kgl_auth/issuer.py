@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from kgl_auth.domain.emails import account_name, checked_email
+from kgl_auth.domain.emails import account_name
 from kgl_auth.domain.oidc import AuthorizeRequest
-from kgl_auth.domain.passwords import weakness
 from kgl_auth.domain.tokens import SigningKey, access_claims, id_claims, read_id_token, sign
-from kgl_auth.problems import EmailMalformed, RegistrationClosed, TooManyAttempts, WeakPassword, WrongCredentials
+from kgl_auth.problems import TooManyAttempts, WrongCredentials
 from kgl_auth.settings import AuthSettings
+from kgl_auth.stores.accounts import Credentials, admit_registration
 from kgl_auth.stores.key_ring import KeyRing
 from kgl_auth.stores.password_checker import PasswordChecker
+from kgl_auth.use_cases.create_first_owner import CreateFirstOwner, FirstOwner, create_first_owner
 from kgl_auth.use_cases.end_session import EndSession, end_session
 from kgl_auth.use_cases.log_in import BeginLogin, GrantLogin, RefuseLogin, begin_login, grant_login, refuse_login
 from kgl_auth.use_cases.redeem import (
@@ -24,7 +25,7 @@ from kgl_auth.use_cases.redeem import (
     redeem_code,
     redeem_refresh_token,
 )
-from kgl_auth.use_cases.register_user import Registered, RegisterUser, count_registration, register_user
+from kgl_auth.use_cases.register_user import Registered, RegisterUser, register_user
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.ids import uuid7
@@ -41,15 +42,6 @@ class Tokens:
     scope: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """What a person typed, and the address of their client."""
-
-    email: str
-    password: str = field(repr=False)
-    address: str
-
-
 class Issuer:
     """Each method is one step of a flow; password hashing stays between transactions, never inside one."""
 
@@ -60,27 +52,17 @@ class Issuer:
         self.keys = keys
 
     async def register(self, typed: Credentials, name: str) -> Registered:
-        """Make an account and a personal workspace.
-
-        Raises RegistrationClosed (403), EmailMalformed and WeakPassword (422), EmailTaken (409),
-        TooManyAttempts (429).
-        """
-        if not self._settings.registration_is_open:
-            raise RegistrationClosed()
-        try:
-            email = checked_email(typed.email)
-        except ValueError as wrong:
-            raise EmailMalformed(errors=[_place("email", str(wrong))]) from wrong
-        if (weak := weakness(typed.password, email)) is not None:
-            raise WeakPassword(errors=[_place("password", weak)])
-        limit = self._settings.registrations_per_minute
-        if (wait := await self._database.run((), count_registration, (typed.address, limit))) is not None:
-            raise TooManyAttempts(retry_after=math.ceil(wait))
+        """See `Accounts.register`."""
+        email = await admit_registration(self._database, self._settings, typed)
         user_id = uuid7()
         command = RegisterUser(
             user_id=user_id, email=email, name=name, password_hash=await self._passwords.hash(typed.password)
         )
         return await self._database.run((), register_user, command, cause=by_user(user_id))
+
+    async def create_first_owner(self, command: CreateFirstOwner) -> FirstOwner:
+        """See `Accounts.create_first_owner`."""
+        return await self._database.run((), create_first_owner, command)
 
     async def log_in(self, typed: Credentials, request: AuthorizeRequest) -> str:
         """An authorization code for the one who knows the password.
@@ -178,7 +160,3 @@ class Issuer:
 def by_user(user_id: UUID) -> Cause:
     """The user as the actor of what follows from their password."""
     return Cause(id=uuid7(), kind="request", actor=f"user:{user_id}")
-
-
-def _place(member: str, detail: str) -> dict[str, str]:
-    return {"pointer": f"#/{member}", "location": "body", "code": f"{member}_refused", "detail": detail}

@@ -9,7 +9,9 @@ from starlette.requests import Request
 from kgl_auth.browser_sessions import BrowserSessions
 from kgl_auth.issuer import Issuer
 from kgl_auth.pages import Pages
+from kgl_auth.problems import IssuedElsewhere
 from kgl_auth.settings import AuthSettings
+from kgl_auth.stores.accounts import Accounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +19,17 @@ class AuthOutside:
     """Built by `bootstrap.build`."""
 
     settings: AuthSettings
-    issuer: Issuer
+    accounts: Accounts
+    builtin: Issuer | None
     browser_sessions: BrowserSessions
     pages: Pages
+
+    @property
+    def issuer(self) -> Issuer:
+        """The built-in issuer. Raises IssuedElsewhere (404) where another one issues."""
+        if self.builtin is None:
+            raise IssuedElsewhere(issuer=self.settings.issuer_url)
+        return self.builtin
 
 
 async def _outside(request: Request) -> AuthOutside:

@@ -1,6 +1,6 @@
 """What can go wrong on purpose in this service, each with what to do about it."""
 
-from kgl_servicekit.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthorized
+from kgl_servicekit.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, TooMany, Unauthorized, Unavailable
 
 
 class EmailTaken(Conflict, code="email_taken"):
@@ -51,3 +51,13 @@ class EmailMalformed(Invalid, code="email_malformed"):
 
 class NextRefused(BadRequest, code="next_refused"):
     """`next` must be a path of this site, such as /documents?page=2."""
+
+
+class ProviderUnavailable(Unavailable, code="identity_provider_unavailable"):
+    """Keycloak cannot be asked at the moment, and nobody can log in; try again after Retry-After."""
+
+
+class IssuedElsewhere(NotFound, code="issued_elsewhere"):
+    """This installation's tokens are Keycloak's; `issuer` names the realm that clients discover."""
+
+    issuer: str

@@ -1,7 +1,10 @@
 """The settings of the auth service."""
 
-from pydantic import Field
+from typing import Self
 
+from pydantic import Field, SecretStr, model_validator
+
+from kgl_auth.domain.group_roles import GroupRolesMap
 from kgl_auth.domain.key_schedule import LONGEST_TOKEN
 from kgl_auth.domain.oidc import BROWSER_CLIENT, OidcClient
 from kgl_auth.domain.password_hashing import HashCost
@@ -18,6 +21,12 @@ class AuthSettings(ServiceSettings):
     )
     oidc_clients: tuple[OidcClient, ...] = Field(
         default=(), description="JSON list of clients of the built-in issuer, besides this site's own browser flow"
+    )
+    keycloak_client_id: str = Field(default="kgl-auth", description="the confidential client of this service")
+    keycloak_client_secret: SecretStr | None = None
+    keycloak_events_seconds: int = Field(default=15, ge=1, le=30, description="between two looks at its events")
+    group_roles: GroupRolesMap = Field(
+        default={}, description="JSON: what groups of Keycloak give; see domain/group_roles.py"
     )
     access_token_seconds: int = Field(default=300, ge=30, le=int(LONGEST_TOKEN.total_seconds()))
     session_seconds: int = Field(default=30 * DAY, description="after which a login ends, however much it is used")
@@ -36,6 +45,19 @@ class AuthSettings(ServiceSettings):
     argon2_passes: int = Field(default=HashCost().passes, ge=1)
     argon2_memory_kib: int = Field(default=HashCost().memory_kib, ge=8)
     argon2_lanes: int = Field(default=HashCost().lanes, ge=1)
+
+    @model_validator(mode="after")
+    def _has_keycloaks_secret(self) -> Self:
+        if self.identity == "keycloak" and not self.keycloak_secret:
+            raise ValueError(
+                "set KGL_KEYCLOAK_CLIENT_SECRET or KGL_KEYCLOAK_CLIENT_SECRET_FILE (KGL_IDENTITY is keycloak)"
+            )
+        return self
+
+    @property
+    def keycloak_secret(self) -> str:
+        """The secret of our client at Keycloak."""
+        return self.keycloak_client_secret.get_secret_value() if self.keycloak_client_secret else ""
 
     @property
     def registration_is_open(self) -> bool:

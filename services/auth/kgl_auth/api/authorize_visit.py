@@ -13,8 +13,8 @@ from kgl_auth.api.registration import client_address
 from kgl_auth.domain.bearer_secrets import new_secret
 from kgl_auth.domain.form_tokens import form_token, is_form_token
 from kgl_auth.domain.oidc import AuthorizeRefused, AuthorizeRequest, origin_of, with_query
-from kgl_auth.issuer import Credentials
 from kgl_auth.outside import AuthOutside
+from kgl_auth.stores.accounts import Credentials
 from kgl_servicekit.errors import Problem
 from kgl_servicekit.http.guard import single
 

@@ -5,9 +5,16 @@ from starlette.requests import Request
 
 from kgl_auth.domain.identity import DisplayName
 from kgl_auth.domain.passwords import SHORTEST
-from kgl_auth.issuer import Credentials
 from kgl_auth.outside import Outside
-from kgl_auth.problems import EmailMalformed, EmailTaken, RegistrationClosed, TooManyAttempts, WeakPassword
+from kgl_auth.problems import (
+    EmailMalformed,
+    EmailTaken,
+    ProviderUnavailable,
+    RegistrationClosed,
+    TooManyAttempts,
+    WeakPassword,
+)
+from kgl_auth.stores.accounts import Credentials
 from kgl_auth.use_cases.register_user import Registered
 from kgl_servicekit.http import PUBLIC, ApiRouter
 
@@ -33,9 +40,9 @@ def client_address(request: Request) -> str:
     "/register",
     permission=PUBLIC,
     status_code=201,
-    problems=[RegistrationClosed, EmailTaken, EmailMalformed, WeakPassword, TooManyAttempts],
+    problems=[RegistrationClosed, EmailTaken, EmailMalformed, WeakPassword, TooManyAttempts, ProviderUnavailable],
 )
 async def register(request: Request, outside: Outside, body: Registration) -> Registered:
     """Make an account and a personal workspace. Log in at /auth/v1/login, or by OpenID Connect."""
     typed = Credentials(email=body.email, password=body.password, address=client_address(request))
-    return await outside.issuer.register(typed, body.name)
+    return await outside.accounts.register(typed, body.name)

@@ -1,7 +1,7 @@
 """Statements about logins: sessions, codes, refresh tokens, and the cookies of browsers."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from kgl_auth.domain.bearer_secrets import digest
@@ -80,6 +80,27 @@ async def add_session(
     )
 
 
+async def list_live_sessions(tx: Transaction, user_id: UUID) -> list[str]:
+    """The `sid` of each login of a user that has not ended."""
+    rows = await tx.fetch(
+        "select id from login_session where user_id = $1 and ended_at is null and expires_at > $2 order by id",
+        user_id,
+        tx.now,
+    )
+    return [row["id"] for row in rows]
+
+
+async def list_users_with_sessions(tx: Transaction, after: UUID | None) -> list[UUID]:
+    """Up to 100 users with a login that has not ended, in order of their ids, from behind `after`."""
+    rows = await tx.fetch(
+        """select distinct user_id from login_session where ended_at is null and expires_at > $1
+           and ($2::uuid is null or user_id > $2) order by user_id limit 100""",
+        tx.now,
+        after,
+    )
+    return [row["user_id"] for row in rows]
+
+
 async def find_session(tx: Transaction, session_id: str, *, lock: bool = False) -> LoginSession | None:
     """A login by its `sid`; `lock` makes everything that its tokens do wait for this transaction."""
     row = await tx.fetchrow(_SESSION + (" for no key update of s" if lock else ""), session_id)
@@ -97,6 +118,23 @@ async def end_session(tx: Transaction, session_id: str, reason: str) -> UUID | N
     )
     await tx.execute("delete from browser_session where session_id = $1", session_id)
     return user_id
+
+
+async def add_ended_session(
+    tx: Transaction, *, session_id: str, user_id: UUID, client_id: str, reason: str, expires_at: datetime
+) -> bool:
+    """Record a login that ended before it was seen here; False when it was seen."""
+    added = await tx.fetchval(
+        """insert into login_session (id, user_id, client_id, scope, created_at, expires_at, ended_at, end_reason)
+           values ($1, $2, $3, '', $4, $5, $4, $6) on conflict (id) do nothing returning true""",
+        session_id,
+        user_id,
+        client_id,
+        tx.now,
+        expires_at,
+        reason,
+    )
+    return bool(added)
 
 
 async def add_code(tx: Transaction, code: str, row: Code) -> None:
@@ -155,10 +193,12 @@ async def use_refresh_token(tx: Transaction, token: str) -> None:
 
 
 async def add_browser_session(tx: Transaction, cookie: str, row: BrowserSession) -> None:
-    """Bind a cookie to a login."""
+    """Bind a cookie to a login, in place of the one that was: a login at another provider goes on in its browser."""
     await tx.execute(
         """insert into browser_session (cookie_hash, session_id, user_id, sealed_refresh_token, created_at, expires_at)
-           values ($1, $2, $3, $4, $5, $6)""",
+           values ($1, $2, $3, $4, $5, $6) on conflict (session_id) do update
+           set cookie_hash = excluded.cookie_hash, sealed_refresh_token = excluded.sealed_refresh_token,
+               refreshing_until = null""",
         digest(cookie),
         row.session_id,
         row.user_id,
@@ -166,6 +206,29 @@ async def add_browser_session(tx: Transaction, cookie: str, row: BrowserSession)
         tx.now,
         row.expires_at,
     )
+
+
+async def unbind_cookie(tx: Transaction, cookie: str) -> None:
+    """Forget a cookie; its login is left as it is."""
+    await tx.execute("delete from browser_session where cookie_hash = $1", digest(cookie))
+
+
+async def take_turn(tx: Transaction, turn: tuple[str, timedelta]) -> bool:
+    """Be the one that refreshes the tokens of a cookie, for this long at most; False while another one is."""
+    cookie, long = turn
+    taken = await tx.fetchval(
+        """update browser_session set refreshing_until = $2
+           where cookie_hash = $1 and (refreshing_until is null or refreshing_until <= $3) returning true""",
+        digest(cookie),
+        tx.now + long,
+        tx.now,
+    )
+    return bool(taken)
+
+
+async def end_turn(tx: Transaction, cookie: str) -> None:
+    """Let the next one refresh."""
+    await tx.execute("update browser_session set refreshing_until = null where cookie_hash = $1", digest(cookie))
 
 
 async def find_browser_session(tx: Transaction, cookie: str) -> BrowserSession | None:

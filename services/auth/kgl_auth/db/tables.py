@@ -32,6 +32,7 @@ class UserRow(Base, table=True):
     name: str
     password_hash: str | None = None
     created_at: datetime = Field(sa_type=TIME)
+    revoked_before: datetime | None = Field(default=None, sa_type=TIME)
 
 
 class LoginSessionRow(Base, table=True):
@@ -90,6 +91,7 @@ class BrowserSessionRow(Base, table=True):
     sealed_refresh_token: bytes = Field(sa_type=LargeBinary)
     created_at: datetime = Field(sa_type=TIME)
     expires_at: datetime = Field(sa_type=TIME, index=True)
+    refreshing_until: datetime | None = Field(default=None, sa_type=TIME)
 
 
 class SigningKeyRow(Base, table=True):
@@ -142,6 +144,27 @@ class MembershipRow(Base, table=True):
     roles: list[str] = Field(sa_type=ARRAY(Text))
     created_at: datetime = Field(sa_type=TIME)
     updated_at: datetime = Field(sa_type=TIME)
+
+
+class GroupGrantRow(Base, table=True):
+    """The roles of a member that come from groups of the identity provider, and go with them."""
+
+    __tablename__ = "group_grant"
+    __table_args__ = SOURCE
+
+    workspace_id: UUID = Field(primary_key=True)
+    user_id: UUID = Field(primary_key=True, foreign_key="user_account.id", index=True)
+    roles: list[str] = Field(sa_type=ARRAY(Text))
+
+
+class ProviderPositionRow(Base, table=True):
+    """Up to when the events of the identity provider have been read."""
+
+    __tablename__ = "provider_position"
+    __table_args__ = SOURCE
+
+    name: str = Field(primary_key=True)
+    read_to: datetime = Field(sa_type=TIME)
 
 
 class ApiKeyRow(Base, table=True):
@@ -221,6 +244,8 @@ UNSCOPED: frozenset[str] = frozenset(
         "attempt_counter",
         "workspace",
         "membership",
+        "group_grant",
+        "provider_position",
         "api_key",
         "audit_chain",
     }

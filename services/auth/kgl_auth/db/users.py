@@ -1,6 +1,7 @@
 """Statements about accounts."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,14 @@ class Account:
 
     user: User
     password_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LockedUser:
+    """A user, and the moment before which their tokens are refused, if any."""
+
+    user: User
+    revoked_before: datetime | None
 
 
 async def add_user(tx: Transaction, user: User, password_hash: str | None) -> bool:
@@ -43,6 +52,37 @@ async def find_user(tx: Transaction, user_id: UUID) -> User | None:
     """The account with this id."""
     row = await tx.fetchrow(f"select {_COLUMNS} from user_account where id = $1", user_id)
     return None if row is None else _user(row)
+
+
+async def lock_user(tx: Transaction, user_id: UUID) -> LockedUser | None:
+    """The account with this id, which stays as it is until this transaction ends."""
+    row = await tx.fetchrow(
+        f"select {_COLUMNS}, revoked_before from user_account where id = $1 for no key update", user_id
+    )
+    return None if row is None else LockedUser(_user(row), row["revoked_before"])
+
+
+async def update_profile(tx: Transaction, user_id: UUID, email: str, name: str) -> None:
+    """Take over what the identity provider says of a user."""
+    await tx.execute("update user_account set email = $2, name = $3 where id = $1", user_id, email, name)
+
+
+async def release_email(tx: Transaction, email: str, user_id: UUID) -> None:
+    """Take an address from whoever else has it: at the identity provider it is this user's now."""
+    await tx.execute(
+        "update user_account set email = id || '@former.invalid' where email = $1 and id <> $2", email, user_id
+    )
+
+
+async def revoke_before(tx: Transaction, user_id: UUID, before: datetime) -> bool:
+    """Refuse the user's older tokens from now on; False when that is so already, or there is no such user."""
+    revoked = await tx.fetchval(
+        """update user_account set revoked_before = $2
+           where id = $1 and (revoked_before is null or revoked_before < $2) returning true""",
+        user_id,
+        before,
+    )
+    return bool(revoked)
 
 
 async def replace_hash(tx: Transaction, user_id: UUID, password_hash: str) -> None:

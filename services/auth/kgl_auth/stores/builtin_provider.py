@@ -14,6 +14,8 @@ from kgl_servicekit.database.engine import Database
 class BuiltInProvider:
     """An `IdentityProvider`. Its client is public by PKCE, but no request from outside can be this client."""
 
+    takes_used_tokens = True
+
     def __init__(self, database: Database, settings: AuthSettings, issuer: Issuer) -> None:
         self._database = database
         self._settings = settings

@@ -20,11 +20,16 @@ class AccessToken:
 
 
 class IdentityProvider(Protocol):
-    """An OpenID provider, as the browser flow uses it.
+    """An OpenID provider, as the browser flow uses it. Each method raises Unavailable (503) while it is out.
 
     `keep` is called in a transaction with what the provider gave: the built-in issuer calls it in the very
     transaction that makes the tokens, so that neither is ever without the other.
     """
+
+    @property
+    def takes_used_tokens(self) -> bool:
+        """Whether a refresh token that a twin has just used is taken again; where not, twins have to queue."""
+        ...
 
     async def authorization_url(self, *, state: str, nonce: str, code_challenge: str) -> str:
         """Where a browser goes to log in."""

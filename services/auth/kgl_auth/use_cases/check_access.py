@@ -15,6 +15,10 @@ from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.identity.problems import KeyInvalid, SessionEnded, WorkspaceDenied, WorkspaceMismatch
 
 
+class SessionUnknown(SessionEnded):
+    """The session of this token has ended; log in again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckKey:
     """An API key as it was presented, and the workspace that was named with it."""
@@ -66,9 +70,14 @@ async def check_key(tx: Transaction, command: CheckKey) -> Checked:
 
 
 async def check_session(tx: Transaction, command: CheckSession) -> Checked:
-    """The user behind a token, while their session lasts. Raises SessionEnded (401), WorkspaceDenied (403)."""
+    """The user behind a token, while their session lasts. Raises SessionEnded (401), WorkspaceDenied (403).
+
+    Of a session that was never seen here, SessionUnknown.
+    """
     session = None if command.session_id is None else await sessions.find_session(tx, command.session_id)
-    if session is None or session.user_id != command.user_id or not session.active(tx.now):
+    if session is None:
+        raise SessionUnknown()
+    if session.user_id != command.user_id or not session.active(tx.now):
         raise SessionEnded()
     return await _user(tx, session.user_id, command.expires_at, command.hint)
 

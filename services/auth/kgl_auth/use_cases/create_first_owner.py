@@ -23,13 +23,17 @@ _KEY_NAME = "First owner"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateFirstOwner:
-    """Who owns the installation, and the slug of their workspace; `api_key` is drawn here if it is not given."""
+    """Who owns the installation, and the slug of their workspace; `api_key` is drawn here if it is not given.
+
+    `user_id` is that of the account at another identity provider, which then keeps the password.
+    """
 
     email: str
     password: str = field(repr=False)
     name: str
     workspace_slug: str
     api_key: ApiKey | None = None
+    user_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,8 @@ async def _key(tx: Transaction, workspace: Workspace, given: ApiKey | None) -> N
 
 async def _owner(tx: Transaction, command: CreateFirstOwner) -> User:
     email = account_name(command.email)
+    if command.user_id is not None:
+        return await _owner_from_provider(tx, command.user_id, email, command.name)
     known = await users.find_account(tx, email)
     if known is not None:
         return known.user
@@ -90,5 +96,16 @@ async def _owner(tx: Transaction, command: CreateFirstOwner) -> User:
         known = await users.find_account(tx, email)  # registered since we looked, and committed
         assert known is not None
         return known.user
+    await tx.audit("user.register", f"user:{user.id}", details={"first_owner": True})
+    return user
+
+
+async def _owner_from_provider(tx: Transaction, user_id: UUID, email: str, name: str) -> User:
+    known = await users.lock_user(tx, user_id)
+    if known is not None:
+        return known.user
+    await users.release_email(tx, email, user_id)
+    user = User(id=user_id, email=email, name=name, created_at=tx.now)
+    await users.add_user(tx, user, None)
     await tx.audit("user.register", f"user:{user.id}", details={"first_owner": True})
     return user

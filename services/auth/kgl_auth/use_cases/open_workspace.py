@@ -4,7 +4,8 @@ from uuid import UUID
 
 from kgl_auth.db import members, workspaces
 from kgl_auth.domain.announcements import membership_changed, workspace_changed
-from kgl_auth.domain.identity import Workspace
+from kgl_auth.domain.identity import User, Workspace
+from kgl_auth.domain.slugs import another_slug, slug_of
 from kgl_servicekit.database.transaction import Transaction
 
 OWNER = "owner"
@@ -21,4 +22,12 @@ async def open_workspace(tx: Transaction, slug: str, name: str, owner_id: UUID) 
     await tx.emit(workspace_changed(workspace), workspace=workspace.id)
     await tx.emit(membership_changed(workspace.id, owner_id, (OWNER,)), workspace=workspace.id)
     await tx.audit("workspace.create", f"workspace:{workspace.id}", scope=workspace.id, details={"slug": slug})
+    return workspace
+
+
+async def open_personal_workspace(tx: Transaction, user: User) -> Workspace:
+    """The workspace that a user gets with the account, with a slug of their name or like it."""
+    slug = slug_of(user.name)
+    while (workspace := await open_workspace(tx, slug, user.name, user.id)) is None:
+        slug = another_slug(slug)
     return workspace

@@ -5,20 +5,19 @@ from uuid import UUID
 
 from kgl_auth.db import attempts, users
 from kgl_auth.domain.identity import Shown, User, Workspace
-from kgl_auth.domain.slugs import another_slug, slug_of
 from kgl_auth.problems import EmailTaken
-from kgl_auth.use_cases.open_workspace import open_workspace
+from kgl_auth.use_cases.open_workspace import open_personal_workspace
 from kgl_servicekit.database.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterUser:
-    """The account to be; the address in its stored form, the password as a hash."""
+    """The account to be; the address in its stored form, the password as a hash, if it is kept here."""
 
     user_id: UUID
     email: str
     name: str
-    password_hash: str
+    password_hash: str | None
 
 
 class Registered(Shown):
@@ -40,9 +39,4 @@ async def register_user(tx: Transaction, command: RegisterUser) -> Registered:
     if not await users.add_user(tx, user, command.password_hash):
         raise EmailTaken()
     await tx.audit("user.register", f"user:{user.id}")
-    slug = slug_of(command.name)
-    workspace = None
-    while workspace is None:
-        workspace = await open_workspace(tx, slug, command.name, user.id)
-        slug = another_slug(slug)
-    return Registered(user=user, workspace=workspace)
+    return Registered(user=user, workspace=await open_personal_workspace(tx, user))

@@ -12,6 +12,7 @@ from kgl_auth.testing import PUBLIC_URL, AuthKit
 from kgl_auth.use_cases.delete_expired import delete_expired
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.settings import NotConfigured
 
 
 async def test_processes_that_start_at_once_sign_with_one_key(alone: AuthKit) -> None:
@@ -58,7 +59,7 @@ async def test_an_issuer_that_nobody_can_ask_is_refused_at_the_start() -> None:
     settings = AuthSettings(
         env="test", database_url="postgresql://x", bus_url="postgresql://x", issuer="https://other.example"
     )
-    with pytest.raises(ValueError, match="KGL_ISSUER"):
+    with pytest.raises(NotConfigured, match="KGL_ISSUER"):
         build(settings, MemoryBus())
 
 
