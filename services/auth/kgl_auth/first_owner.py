@@ -8,10 +8,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from kgl_auth.bootstrap import build
 from kgl_auth.settings import AuthSettings
-from kgl_auth.use_cases.create_first_owner import CreateFirstOwner, create_first_owner
+from kgl_auth.stores.accounts import Accounts
+from kgl_auth.use_cases.create_first_owner import CreateFirstOwner
 from kgl_auth.use_cases.enrol_module import EnrolModule, enrol_module
-from kgl_servicekit.database.engine import Database
+from kgl_servicekit.bus.choose import bus_of
 from kgl_servicekit.errors import Problem
 from kgl_servicekit.identity.credential import ApiKey, parse_authorization
 from kgl_servicekit.identity.problems import CredentialMalformed
@@ -50,22 +52,22 @@ class FirstOwnerSettings(AuthSettings):
 
 async def ensure(settings: FirstOwnerSettings) -> str:
     """Make what is missing; what was done, as a sentence. Raises NotConfigured."""
-    database = Database(settings.database_url.get_secret_value(), service="auth", pool_size=2)
-    await database.start()
+    service = build(settings, bus_of(settings, "first-owner"))
+    accounts: Accounts = service.outside.accounts
+    command = CreateFirstOwner(
+        email=settings.owner_email,
+        password=settings.owner_password.get_secret_value(),
+        name=settings.owner_name,
+        workspace_slug=settings.owner_workspace,
+        api_key=_key(settings.owner_api_key),
+    )
+    reader = EnrolModule(module="reader", key=_key(settings.reader_api_key))
     try:
-        command = CreateFirstOwner(
-            email=settings.owner_email,
-            password=settings.owner_password.get_secret_value(),
-            name=settings.owner_name,
-            workspace_slug=settings.owner_workspace,
-            api_key=_key(settings.owner_api_key),
-        )
-        owner = await database.run((), create_first_owner, command)
-        await database.run((), enrol_module, EnrolModule(module="reader", key=_key(settings.reader_api_key)))
+        async with service.opened():
+            owner = await accounts.create_first_owner(command)
+            await service.database.run((), enrol_module, reader)
     except Problem as refused:
         raise NotConfigured(f"the first owner cannot be made: {refused}") from refused
-    finally:
-        await database.stop()
     return f"first owner: {settings.owner_email}, workspace {owner.workspace_slug} ({owner.workspace_id})"
 
 

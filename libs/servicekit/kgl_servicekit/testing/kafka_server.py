@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.kafka import KafkaBus
