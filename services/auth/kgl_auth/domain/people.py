@@ -8,4 +8,4 @@ _LONGEST = 200
 
 def display_name(told: str) -> str:
     """The name that an identity provider tells, in the form of those that people choose here."""
-    return _CONTROL.sub(" ", told).strip()[:_LONGEST].strip() or "Somebody"
+    return " ".join(_CONTROL.sub(" ", told).split())[:_LONGEST].strip() or "Somebody"

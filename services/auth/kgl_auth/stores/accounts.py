@@ -49,7 +49,7 @@ async def admit_registration(database: Database, settings: AuthSettings, typed: 
     try:
         email = checked_email(typed.email)
     except ValueError as wrong:
-        raise EmailMalformed(errors=[_place("email", str(wrong))]) from wrong
+        raise malformed_email(str(wrong)) from wrong
     if (weak := weakness(typed.password, email)) is not None:
         raise weak_password(weak)
     limit = settings.registrations_per_minute
@@ -61,6 +61,11 @@ async def admit_registration(database: Database, settings: AuthSettings, typed: 
 def weak_password(sentence: str) -> WeakPassword:
     """The refusal of a password, for this reason."""
     return WeakPassword(errors=[_place("password", sentence)])
+
+
+def malformed_email(sentence: str) -> EmailMalformed:
+    """The refusal of an address, for this reason."""
+    return EmailMalformed(errors=[_place("email", sentence)])
 
 
 def _place(member: str, detail: str) -> dict[str, str]:

@@ -45,6 +45,13 @@ class PasswordRefused(Exception):
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class AddressRefused(Exception):
+    """The realm takes no account with this address or name; the sentence says why."""
+
+    sentence: str
+
+
 class AddressTaken(Exception):
     """Somebody else in the realm has this address."""
 
@@ -61,6 +68,8 @@ class KeycloakUsers:
         try:
             await self._admin.a_get_users({"first": 0, "max": 1})
             await self._admin.a_get_admin_events({"max": 1})
+        except ProviderUnavailable:
+            logger.warning("keycloak.rights_unknown")
         except KeycloakError as refused:
             if refused.response_code == httpx.codes.FORBIDDEN:
                 raise NotConfigured(
@@ -102,7 +111,7 @@ class KeycloakUsers:
         return tuple(str(each["path"]) for each in groups)
 
     async def create(self, email: str, name: str, password: str) -> UUID:
-        """Make an account. Raises PasswordRefused, AddressTaken."""
+        """Make an account. Raises PasswordRefused, AddressRefused, AddressTaken."""
         first, _, last = name.partition(" ")
         account = {
             "username": email,
@@ -156,8 +165,8 @@ def _reading(error: KeycloakError) -> Exception:
         return _Missing()
     if code == httpx.codes.CONFLICT:
         return AddressTaken()
-    if code == httpx.codes.BAD_REQUEST and "assword" in body:
-        return PasswordRefused(_description(body))
+    if code == httpx.codes.BAD_REQUEST:
+        return PasswordRefused(_description(body)) if "assword" in body else AddressRefused(_description(body))
     logger.bind(status=code, error=type(error).__name__).warning("keycloak.admin_failed")
     return ProviderUnavailable(retry_after=5)
 
@@ -168,7 +177,7 @@ def _description(body: str) -> str:
     except ValueError:
         content = {}
     told = content.get("error_description") or content.get("errorMessage") if isinstance(content, dict) else None
-    return str(told or "The password does not meet the rules of this installation.")
+    return str(told or "This does not meet the rules of the realm.")
 
 
 def _user(found: Mapping[str, Any]) -> KeycloakUser:
