@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from kgl_cli.home import Home, HomeRefused
+from kgl_cli.module import module
 from kgl_cli.setup import setup
 from kgl_cli.webhooks import webhooks
 from kgl_servicekit.logs import configure_logging
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(setup, name="setup")
+app.add_typer(module, name="module")
 console = Console()
 
 

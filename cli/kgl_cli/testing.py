@@ -1,5 +1,6 @@
-"""A whole system for tests: `kgl dev` in a process of its own, reached by HTTP alone."""
+"""A whole system for tests: `kgl dev` in a process of its own, reached by HTTP alone; and a prepared Kafka."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,9 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kgl_cli.home import Credentials, Home, free_port
 from kgl_cli.postgres import stop_server
+from kgl_cli.setup.kafka import KafkaSetupSettings
+from kgl_cli.setup.kafka import setup as setup_kafka
+from kgl_contracts.rights import SERVICES
+from kgl_servicekit.testing.kafka_broker import ADMIN_PASSWORD, ENVIRONMENT, KafkaBroker, kafka_broker
 
 _READY_SECONDS = 60.0
 
@@ -72,3 +78,26 @@ def dev_system(**environment: str) -> Iterator[DevSystem]:
             system.kill()
         stop_server(system.home)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def prepared_kafka() -> Iterator[tuple[KafkaBroker, KafkaSetupSettings]]:
+    """A broker of its own with topics, users and rights; the settings are those that prepare it again."""
+    with kafka_broker() as broker:
+        settings = kafka_settings(broker)
+        asyncio.run(setup_kafka(settings, lambda line: None))
+        yield broker, settings
+
+
+def kafka_settings(broker: KafkaBroker, **more: Any) -> KafkaSetupSettings:
+    """How `kgl setup kafka` is told of a broker of tests; the password of each service is `<service>-secret`."""
+    passwords = {f"kafka_password_{service}": f"{service}-secret" for service in SERVICES}
+    return KafkaSetupSettings(
+        **{
+            "kafka_admin_bootstrap": broker.admin,
+            "kafka_admin_password": ADMIN_PASSWORD,
+            "kafka_topics": ENVIRONMENT.with_name("topics.yaml"),
+            **passwords,
+            **more,
+        }
+    )

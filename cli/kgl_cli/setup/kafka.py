@@ -2,6 +2,7 @@
 
 KGL_KAFKA_ADMIN_BOOTSTRAP, _USER (admin), _PASSWORD, _MECHANISM (PLAIN)  the administrator
 KGL_KAFKA_PASSWORD_AUTH, _INGEST, _GRAPH, _CONTENT, _PUBLISH             the services' passwords
+KGL_KAFKA_ADMIN_SCRAM (true)  lets the administrator in by SCRAM, too: `kgl module` comes from outside, where that is
 KGL_KAFKA_REPLICATION (1 or 3), KGL_KAFKA_TOPICS (the file), KGL_KAFKA_TLS, _CA, _PREFIX
 
 Every secret also as KGL_..._FILE. It may be run again at any time: what is there already stays.
@@ -58,8 +59,9 @@ class KafkaAdminSettings(Settings):
 
 
 class KafkaSetupSettings(KafkaAdminSettings):
-    """And the passwords of the services."""
+    """And the passwords of the services; with `kafka_admin_scram` the administrator's, too, on their listener."""
 
+    kafka_admin_scram: bool = False
     kafka_password_auth: SecretStr
     kafka_password_ingest: SecretStr
     kafka_password_graph: SecretStr
@@ -90,9 +92,10 @@ def wanted_by_services(settings: KafkaSetupSettings) -> Wanted:
     empty = [user for user, password in settings.passwords.items() if not password]
     if empty:
         raise NotConfigured(f"the passwords of {', '.join(empty)} are empty; set KGL_KAFKA_PASSWORD_<SERVICE>")
+    admin = {settings.kafka_admin_user: settings.kafka_admin_password.get_secret_value()}
     return Wanted(
         topics=Topics.read(settings.kafka_topics).of_services(prefix, settings.kafka_replication),
-        passwords=settings.passwords,
+        passwords={**settings.passwords, **(admin if settings.kafka_admin_scram else {})},
         rights=frozenset[Right]().union(*(rights_of_service(service, prefix) for service in SERVICES)),
     )
 
@@ -126,12 +129,13 @@ async def reconcile(cluster: Cluster, wanted: Wanted, tell: Tell) -> None:
 
 async def _reconcile_rights(cluster: Cluster, wanted: Wanted, tell: Tell) -> None:
     rules = {rule_of(right) for right in wanted.rights}
-    there = await cluster.rules({*wanted.passwords, *(right.user for right in wanted.rights)})
+    there = await cluster.rules({right.user for right in wanted.rights})
     missing, stale = (sorted(rules, key=told_rule) for rules in (rules - there, there - rules))
     if missing:
         await cluster.grant(missing)
     if stale:
         await cluster.revoke(stale)
+    await cluster.wait_for_rules(rules)
     for rule in missing:
         tell(f"granted to {told_rule(rule)}")
     for rule in stale:

@@ -1,10 +1,10 @@
 """A Kafka cluster as its administrator sees it: what is there, and what is to be changed."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from confluent_kafka import TopicCollection
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
     AclBindingFilter,
@@ -27,6 +27,8 @@ from kgl_servicekit.bus.kafka_admin import KafkaAdmin
 
 T = TypeVar("T")
 LIMIT = 15.0
+_LOOK_EVERY = 0.05
+_SCRAM = ScramMechanism.SCRAM_SHA_512
 _ITERATIONS = 8192
 _NONE: Any = None
 
@@ -76,10 +78,40 @@ class Cluster:
         await self._each(lambda client: client.incremental_alter_configs(wanted))
 
     async def set_passwords(self, passwords: Mapping[str, str]) -> None:
-        """Make users of SCRAM-SHA-512, or give them other passwords; who is connected stays so."""
-        how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
-        wanted = [UserScramCredentialUpsertion(user, how, password.encode()) for user, password in passwords.items()]
+        """Make users of SCRAM-SHA-512, or give them other passwords; who is connected stays so.
+
+        Done when it holds: the number of iterations differs from the last one, and tells that a broker has heard.
+        """
+        users = list(passwords)
+        before = await self._iterations(users)
+        after = {user: _ITERATIONS + (before.get(user) == _ITERATIONS) for user in users}
+        wanted = [
+            UserScramCredentialUpsertion(user, ScramCredentialInfo(_SCRAM, after[user]), password.encode())
+            for user, password in passwords.items()
+        ]
         await self._each(lambda client: client.alter_user_scram_credentials(wanted))
+
+        async def heard() -> bool:
+            return await self._iterations(users) == after
+
+        await _until(heard)
+
+    async def _iterations(self, users: Sequence[str]) -> dict[str, int]:
+        """Of the users that are there."""
+
+        def asked(client: Any) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for user, answer in client.describe_user_scram_credentials(list(users)).items():
+                try:
+                    known = answer.result(LIMIT).scram_credential_infos
+                except KafkaException as failed:
+                    if failed.args[0].code() != KafkaError.RESOURCE_NOT_FOUND:
+                        raise
+                else:
+                    found[user] = max((info.iterations for info in known if info.mechanism == _SCRAM), default=0)
+            return found
+
+        return await self._admin.ask(asked)
 
     async def rules(self, users: Iterable[str]) -> set[AclBinding]:
         """All that is said of these users."""
@@ -117,17 +149,19 @@ class Cluster:
     async def wait_for(self, topics: Sequence[str]) -> None:
         """Until a service that starts now sees the topics; the brokers hear of them some moments later."""
 
-        def described(client: Any) -> None:
-            until = time.monotonic() + LIMIT
-            while not all(name in client.list_topics(timeout=LIMIT).topics for name in topics):
-                if time.monotonic() > until:
-                    raise TimeoutError
-                time.sleep(0.1)
-            for answer in client.describe_topics(TopicCollection(list(topics)), request_timeout=LIMIT).values():
-                answer.result(LIMIT)
+        async def seen() -> bool:
+            return len(await self.topics(topics)) == len(topics)
 
-        if topics:
-            await self._admin.ask(described)
+        await _until(seen)
+
+    async def wait_for_rules(self, rules: set[AclBinding]) -> None:
+        """Until no others are there for the users of these."""
+        users = {rule.principal.removeprefix("User:") for rule in rules}
+
+        async def hold() -> bool:
+            return await self.rules(users) == rules
+
+        await _until(hold)
 
     async def _each(self, ask: Callable[[Any], Mapping[T, Any]]) -> dict[T, Any]:
         """The answers to a question about several things; raises for the first that failed."""
@@ -136,6 +170,14 @@ class Cluster:
             return {key: answer.result(LIMIT) for key, answer in ask(client).items()}
 
         return await self._admin.ask(asked)
+
+
+async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(LIMIT):
+        while True:
+            if await is_so():
+                return
+            await asyncio.sleep(_LOOK_EVERY)
 
 
 def rule_of(right: Right) -> AclBinding:

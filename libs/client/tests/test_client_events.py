@@ -15,7 +15,7 @@ from kgl_client.api import Api
 from kgl_client.events import Event, EventModule, HttpEvents, KafkaEvents, Retry, runtime
 from kgl_client.events.dead_letters import DeadLetterFile
 from kgl_client.events.results import Result, ResultRefused, result_id, results_of
-from kgl_client.events.running import kafka_options
+from kgl_client.events.running import kafka_environment, kafka_options
 from kgl_client.events.settling import DeadLetter, Incoming, settle
 from kgl_contracts.ai import ExtractionRequested
 from kgl_contracts.envelope import Envelope
@@ -253,3 +253,24 @@ def test_the_example_of_the_readme_is_a_module(monkeypatch: pytest.MonkeyPatch) 
     example = text.split("```python\n")[1].split("```")[0]
     with pytest.raises(KeyError, match="KGL_URL"):  # it gets as far as looking for the system
         exec(example, {})
+
+
+def test_a_file_of_librdkafka_properties_says_all_that_the_environment_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "noter.properties"
+    file.write_text(
+        "# of the module noter\nbootstrap.servers=broker:9094\nsecurity.protocol=SASL_SSL\n\n"
+        "sasl.mechanism=SCRAM-SHA-512\nsasl.username=module-noter\nsasl.password=a=b\ngroup.id=noter\n"
+    )
+    read = kafka_environment({"KGL_KAFKA_PROPERTIES": str(file), "KGL_KAFKA_BOOTSTRAP": "other:1", "KGL_X": "y"})
+    assert (read["KGL_KAFKA_BOOTSTRAP"], read["KGL_KAFKA_USER"], read["KGL_KAFKA_PASSWORD"], read["KGL_X"]) == (
+        "other:1",
+        "module-noter",
+        "a=b",
+        "y",
+    )
+    security = kafka_options(read).security
+    assert isinstance(security, SASLScram512)
+    assert security.use_ssl
+    assert kafka_environment({"KGL_X": "y"}) == {"KGL_X": "y"}
+    with pytest.raises(FileNotFoundError):
+        kafka_environment({"KGL_KAFKA_PROPERTIES": str(tmp_path / "none")})

@@ -14,7 +14,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
@@ -34,6 +41,7 @@ _LONGEST_PAUSE = 30.0
 _LARGEST_DEAD = 900_000  # a broker takes 1 MB; of what is larger, the dead letter says only where it is
 _LOST = (KafkaError, OSError)
 _NOT_OURS = (CommitFailedError, IllegalStateError)
+_NOT_ALLOWED = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +185,12 @@ class Session:
         return self.settled
 
     async def _next(self, consumer: AIOKafkaConsumer) -> "ConsumerRecord[Any, Any]":
-        """The next record. FastStream would ask again and again for one that cannot be read: that ends the session."""
+        """The next record. FastStream would ask again and again, without a word, for what it cannot have."""
         try:
             return await consumer.getone()
+        except _NOT_ALLOWED as refused:
+            self._break(refused)
+            raise ConsumerStoppedError from refused
         except UnicodeDecodeError as odd:
             read_any_name()
             self._break(KafkaError(f"a record has a header whose name is no text: {odd}"))
