@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "KGL_"
+BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+"""What may be the name of a bucket."""
 
 
 class NotConfigured(Exception):
@@ -53,7 +55,18 @@ class ServiceSettings(Settings):
     kafka_tls: bool = Field(default=False, description="encrypt; implied by kafka_ca")
     kafka_ca: Path | None = Field(default=None, description="certificates to trust, instead of the system's")
     kafka_prefix: str = Field(default="", description="stands before the names of topics and groups")
+    object_store: Literal["directory", "s3"] = "directory"
     object_dir: Path | None = Field(default=None, description="root of the directory object store")
+    s3_url: str = Field(default="", description="http(s)://host:port of the S3 server")
+    s3_public_url: str | None = Field(
+        default=None, description="where browsers reach the bucket; the public URL by default"
+    )
+    s3_bucket: str = Field(default="kgl-documents", pattern=BUCKET)
+    s3_prefix: str = Field(default="", description="folder in a bucket that others use, too")
+    s3_access_key: str | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+    s3_ca: Path | None = Field(default=None, description="certificates to trust, instead of the system's")
     auth_url: str | None = Field(default=None, description="where auth answers; the public URL by default")
     identity: Literal["builtin", "keycloak"] = Field(default="builtin", description="who logs people in")
     issuer: str | None = Field(default=None, description="the exact `iss` of access tokens; see `issuer_url`")

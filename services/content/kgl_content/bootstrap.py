@@ -1,7 +1,6 @@
 """The composition root of content: the only place that builds its stores."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from kgl_content.api import items
@@ -12,7 +11,7 @@ from kgl_content.jobs.declared import Outside, jobs
 from kgl_content.settings import ContentSettings
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.objects.directory import DirectoryStore
+from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -20,15 +19,8 @@ JOB_HANDLERS = (draft_content.draft_content,)
 
 
 def build(settings: ContentSettings, bus: Bus) -> Service:
-    """The content service with the store that its settings name; raises ValueError without an object store."""
-    if settings.object_dir is None:
-        raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
-    objects = DirectoryStore(settings.object_dir, read_only=True)
-
-    @asynccontextmanager
-    async def stores() -> AsyncIterator[None]:
-        await objects.start()
-        yield
+    """The content service with the store that its settings name; raises NotConfigured without an object store."""
+    objects = objects_of(settings, read_only=True)
 
     return Service(
         name="content",
@@ -41,5 +33,5 @@ def build(settings: ContentSettings, bus: Bus) -> Service:
         jobs=jobs,
         outside=Outside(objects=objects),
         checks={"objects": objects.ping},
-        resources=[stores],
+        resources=[partial(opened, objects)],
     )

@@ -1,7 +1,7 @@
 """The composition root of graph: the only place that builds its stores and clients."""
 
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from kgl_graph.stores.vectors import PgVectorIndex
 from kgl_graph.sweeper import sweep_requests
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.objects.directory import DirectoryStore
+from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -32,16 +32,9 @@ JOB_HANDLERS = (
 
 
 def build(settings: GraphSettings, bus: Bus) -> Service:
-    """The graph service with the stores that its settings name; raises ValueError without an object store."""
-    if settings.object_dir is None:
-        raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
+    """The graph service with the stores that its settings name; raises NotConfigured without an object store."""
     database = Database(settings.database_url.get_secret_value(), service="graph", pool_size=settings.pool_size)
-    objects = DirectoryStore(settings.object_dir)
-
-    @asynccontextmanager
-    async def stores() -> AsyncIterator[None]:
-        await objects.start()
-        yield
+    objects = objects_of(settings)
 
     def sweeper() -> Coroutine[Any, Any, None]:
         return sweep_requests(database, settings.request_sweep_seconds)
@@ -66,7 +59,7 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
             vectors=PgVectorIndex(database, exact_below=settings.exact_search_below),
         ),
         checks={"objects": objects.ping},
-        resources=[stores],
+        resources=[partial(opened, objects)],
         loops=[sweeper],
         rebuilds=[search_index],
     )

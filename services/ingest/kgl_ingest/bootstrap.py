@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kgl_ingest.parsing.sandbox import ParserSandbox
 from kgl_ingest.settings import IngestSettings
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.objects.directory import DirectoryStore
+from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -30,10 +31,8 @@ JOB_HANDLERS = (
 
 
 def build(settings: IngestSettings, bus: Bus) -> Service:
-    """The ingest service with the stores that its settings name; raises ValueError without an object store."""
-    if settings.object_dir is None:
-        raise ValueError("set KGL_OBJECT_DIR to the folder of the object store")
-    objects = DirectoryStore(settings.object_dir)
+    """The ingest service with the stores that its settings name; raises NotConfigured without an object store."""
+    objects = objects_of(settings)
     parsers = ParserSandbox(children=settings.parser_processes)
     database = Database(settings.database_url.get_secret_value(), service="ingest", pool_size=settings.pool_size)
     collector = BlobCollector(database, objects, timedelta(seconds=settings.collect_after))
@@ -42,8 +41,7 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         return collector.run(settings.collect_every, settings.compare_every)
 
     @asynccontextmanager
-    async def stores() -> AsyncIterator[None]:
-        await objects.start()
+    async def parser_processes() -> AsyncIterator[None]:
         try:
             yield
         finally:
@@ -64,6 +62,6 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         jobs=jobs,
         outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
         checks={"objects": objects.ping},
-        resources=[stores],
+        resources=[partial(opened, objects), parser_processes],
         loops=[collect],
     )

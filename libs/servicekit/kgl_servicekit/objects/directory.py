@@ -35,6 +35,9 @@ class DirectoryStore:
         with _unavailable():
             await asyncio.to_thread(self._prepare)
 
+    async def stop(self) -> None:
+        """Nothing is open."""
+
     async def put(self, key: str, content: bytes | AsyncIterator[bytes]) -> ObjectInfo:
         if self._read_only:
             raise PermissionError("this store is read-only here")
@@ -109,6 +112,9 @@ class DirectoryStore:
     async def ping(self) -> None:
         with _unavailable():
             await asyncio.to_thread(os.stat, self._root)
+
+    def link(self, key: str, seconds: int, *, name: str) -> str | None:
+        return None
 
     def _path(self, key: str) -> Path:
         return self._root / checked(key)

@@ -16,6 +16,12 @@ class MemoryStore:
         self.modified_at: dict[str, float] = {}
         self.out = False
 
+    async def start(self) -> None:
+        self._check()
+
+    async def stop(self) -> None:
+        """Nothing is open."""
+
     async def put(self, key: str, content: bytes | AsyncIterator[bytes]) -> ObjectInfo:
         self._check()
         whole = content if isinstance(content, bytes) else b"".join([block async for block in content])
@@ -32,7 +38,8 @@ class MemoryStore:
             raise ObjectMissing(key) from None
 
     async def stream(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
-        yield (await self.get(key))[offset:]
+        if rest := (await self.get(key))[offset:]:
+            yield rest
 
     async def stat(self, key: str) -> ObjectInfo | None:
         self._check()
@@ -52,6 +59,9 @@ class MemoryStore:
 
     async def ping(self) -> None:
         self._check()
+
+    def link(self, key: str, seconds: int, *, name: str) -> str | None:
+        return None
 
     def _check(self) -> None:
         if self.out:

@@ -42,6 +42,14 @@ class ObjectEntry:
 class ObjectStore(Protocol):
     """Keys are words of letters, digits, `.`, `_`, `-`, joined by `/`, 512 characters at most."""
 
+    async def start(self) -> None:
+        """See that the store can be used; raises NotConfigured, Unavailable. Once for each role of a process."""
+        ...
+
+    async def stop(self) -> None:
+        """Let go of what `start` has opened."""
+        ...
+
     async def put(self, key: str, content: bytes | AsyncIterator[bytes]) -> ObjectInfo:
         """Store an object, whole or not at all. The same content again is a no-op; raises ObjectExists."""
         ...
@@ -64,11 +72,25 @@ class ObjectStore(Protocol):
         """The objects whose keys begin with `prefix`, sorted by key."""
         ...
 
-    async def ping(self) -> None: ...
+    async def ping(self) -> None:
+        """Raise Unavailable if the store cannot be used, within 1.5 seconds."""
+        ...
+
+    def link(self, key: str, seconds: int, *, name: str) -> str | None:
+        """A URL that lets whoever has it download the object for so long, as a file of this name.
+
+        A browser saves it and never shows or runs it. None where the store has no server of its own.
+        """
+        ...
+
+
+def is_key(text: str) -> bool:
+    """Whether an object may lie under this."""
+    return len(text) <= _KEY_LIMIT and _KEY.fullmatch(text) is not None
 
 
 def checked(key: str) -> str:
     """The key, if it is one; raises ValueError."""
-    if len(key) > _KEY_LIMIT or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"{key[:80]!r} is no object key")
     return key

@@ -1,9 +1,11 @@
 """What every object store promises, shown on each of them."""
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -11,16 +13,28 @@ import pytest
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.directory import DirectoryStore
 from kgl_servicekit.objects.memory import MemoryStore
-from kgl_servicekit.objects.port import ObjectExists, ObjectMissing, ObjectStore
+from kgl_servicekit.objects.port import ObjectExists, ObjectInfo, ObjectMissing, ObjectStore
+from kgl_servicekit.objects.s3 import S3Store
+from kgl_servicekit.testing.s3 import S3ForTests, bucket_on
+from kgl_servicekit.testing.servers import real_servers
+
+SERVER = real_servers().s3
+PART = 8 * 1024 * 1024
 
 
-@pytest.fixture(params=["memory", "directory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    if request.param == "memory":
-        return MemoryStore()
-    directory = DirectoryStore(tmp_path / "objects")
-    await directory.start()
-    return directory
+@pytest.fixture(params=["memory", "directory", "s3", *(["s3 server"] if SERVER else [])])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    async with AsyncExitStack() as stack:
+        made: ObjectStore = MemoryStore()
+        if request.param == "directory":
+            made = DirectoryStore(tmp_path / "objects")
+        elif request.param == "s3":
+            made = S3ForTests().store(prefix="some/folder")
+        elif SERVER and request.param == "s3 server":
+            made = S3Store(await stack.enter_async_context(bucket_on(SERVER)), prefix="some/folder")
+        await made.start()
+        stack.push_async_callback(made.stop)
+        yield made
 
 
 async def blocks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -43,6 +57,30 @@ async def test_the_same_content_again_is_a_no_op_and_other_content_is_refused(st
     with pytest.raises(ObjectExists):
         await store.put("k", b"two")
     assert await store.get("k") == b"one"
+
+
+async def test_what_is_larger_than_a_block_is_stored_whole_and_once(store: ObjectStore) -> None:
+    one, other = os.urandom(2 * PART + 5), os.urandom(2 * PART + 5)
+    info = await store.put("k", blocks(one[:PART], one[PART:]))
+    assert info == ObjectInfo(len(one), hashlib.sha256(one).hexdigest())
+    assert await store.stat("k") == info
+    assert await store.get("k") == one
+    assert b"".join([block async for block in store.stream("k", PART - 3)]) == one[PART - 3 :]
+    assert await store.put("k", blocks(one)) == await store.put("k", one) == info
+    for another in (other, other[:-1]):
+        with pytest.raises(ObjectExists):
+            await store.put("k", blocks(another))
+        with pytest.raises(ObjectExists):
+            await store.put("k", another)
+    assert await store.get("k") == one
+
+
+async def test_an_object_may_be_empty_and_nothing_lies_behind_its_end(store: ObjectStore) -> None:
+    assert await store.put("k", b"") == await store.put("l", blocks()) == await store.stat("k")
+    assert await store.get("k") == await store.get("l") == b""
+    await store.put("m", b"abc")
+    for key, offset in (("k", 0), ("k", 1), ("m", 3), ("m", 9)):
+        assert [block async for block in store.stream(key, offset)] == []
 
 
 async def test_concurrent_writers_of_one_key_leave_one_whole_object(store: ObjectStore) -> None:
@@ -86,9 +124,19 @@ async def test_a_failing_source_leaves_nothing_behind(store: ObjectStore) -> Non
         yield b"x"
         raise RuntimeError("source")
 
-    with pytest.raises(RuntimeError):
-        await store.put("k", broken())
-    assert [entry async for entry in store.listed("")] == []
+    async def broken_late() -> AsyncIterator[bytes]:
+        yield bytes(3 * PART)
+        raise RuntimeError("source")
+
+    for source in (broken, broken_late):
+        with pytest.raises(RuntimeError):
+            await store.put("k", source())
+        assert [entry async for entry in store.listed("")] == []
+    await store.put("k", b"whole")
+
+
+async def test_a_store_that_is_there_answers(store: ObjectStore) -> None:
+    await store.ping()
 
 
 async def test_a_read_only_store_reads_and_does_not_write(tmp_path: Path) -> None:
