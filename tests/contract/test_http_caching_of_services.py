@@ -53,6 +53,7 @@ DECLARED: dict[str, str | int] = {
     "/auth/v1/oidc/jwks": 300,
     "/auth/v1/roles": 300,
     "/ingest/v1/limits": 300,
+    "/ingest/v1/documents/{document_id}/file/link": "no-store",
 }
 PARAMETERS = {
     "document_id": str(uuid4()),

@@ -15,6 +15,7 @@ from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.identity.testing import FakeAuthority
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.objects.port import ObjectStore
 from kgl_servicekit.service import Service
 from kgl_servicekit.testing.postgres import PostgresForTests
 
@@ -39,8 +40,10 @@ class Ingest:
 
 
 @asynccontextmanager
-async def ingest_kit(postgres: PostgresForTests, folder: Path) -> AsyncIterator[Ingest]:
-    """The service on a database and a folder of its own."""
+async def ingest_kit(
+    postgres: PostgresForTests, folder: Path, *, objects: ObjectStore | None = None
+) -> AsyncIterator[Ingest]:
+    """The service on a database and a folder of its own, or on other objects."""
     async with postgres.database(MIGRATIONS) as roles:
         settings = IngestSettings(
             env="test",
@@ -52,6 +55,8 @@ async def ingest_kit(postgres: PostgresForTests, folder: Path) -> AsyncIterator[
         )
         authority = FakeAuthority()
         service = replace(build(settings, MemoryBus()), authority=authority)
+        if objects is not None:
+            service = replace(service, outside=replace(service.outside, objects=objects))
         app = service.api()
         workspace = uuid7()
         async with (

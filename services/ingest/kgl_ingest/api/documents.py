@@ -5,13 +5,14 @@ import hashlib
 import time
 import zlib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import Depends, Path, Query
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from kgl_ingest.api.upload import BODY, PROBLEMS, Upload, Uploaded
@@ -25,6 +26,7 @@ from kgl_ingest.domain.documents import (
     file_key,
 )
 from kgl_ingest.jobs.outside import Outside
+from kgl_ingest.settings import IngestSettings
 from kgl_ingest.use_cases.accept_document import AcceptDocument, BlobGone, accept_document
 from kgl_ingest.use_cases.delete_document import delete_document
 from kgl_ingest.use_cases.read_document import (
@@ -43,6 +45,16 @@ from kgl_servicekit.operations import Receipt
 router = ApiRouter(prefix="/documents", tags=["documents"])
 
 
+class FileLink(BaseModel):
+    """Where a file can be downloaded from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    expires_at: datetime | None = Field(description="until when the URL works; null: as long as the file is there")
+    needs_token: bool = Field(description="whether the Authorization header of this API has to be sent with it")
+
+
 async def _outside(request: Request) -> Outside:
     outside: Outside = request.app.state.outside
     return outside
@@ -50,6 +62,7 @@ async def _outside(request: Request) -> Outside:
 
 OutsideOf = Annotated[Outside, Depends(_outside)]
 VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
+SomeVersion = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="the current one by default")]
 _MISSING = [DocumentNotFound, DocumentDeletedAlready]
 
 
@@ -194,11 +207,10 @@ async def get_file(
     document_id: UUID,
     run: Run,
     outside: OutsideOf,
-    version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="the current one by default")] = None,
+    version: SomeVersion = None,
 ) -> StreamingResponse:
     """The file as it was uploaded, as an attachment that no browser runs."""
-    number = version or (await run(read_document, document_id)).version
-    found = await run.read(read_version, ReadVersion(document_id, number))
+    _, found = await _file_of(run, document_id, version)
     name = quote(found.name or f"{document_id}", safe="")
     return StreamingResponse(
         outside.objects.stream(found.object_key),
@@ -210,6 +222,26 @@ async def get_file(
             "ETag": f'"{found.sha256}"',
         },
     )
+
+
+@router.get("/{document_id}/file/link", permission="documents:read", problems=_MISSING, cache="no-store")
+async def get_file_link(
+    document_id: UUID, request: Request, run: Run, outside: OutsideOf, version: SomeVersion = None
+) -> FileLink:
+    """A URL of the file for a browser to go to, which a page cannot send a token with."""
+    number, found = await _file_of(run, document_id, version)
+    settings: IngestSettings = request.app.state.kit.settings
+    expires_at = datetime.now(UTC) + timedelta(seconds=settings.link_seconds)
+    url = outside.objects.link(found.object_key, settings.link_seconds, name=found.name or f"{document_id}")
+    if url is not None:
+        return FileLink(url=url, expires_at=expires_at, needs_token=False)
+    url = f"{settings.public_url}/ingest/v1/documents/{document_id}/file?version={number}"
+    return FileLink(url=url, expires_at=None, needs_token=True)
+
+
+async def _file_of(run: Run, document_id: UUID, version: int | None) -> tuple[int, Version]:
+    number = version or (await run.read(read_document, document_id)).version
+    return number, await run.read(read_version, ReadVersion(document_id, number))
 
 
 async def _parsed_version(tx: Transaction, asked: ReadVersion) -> Version:

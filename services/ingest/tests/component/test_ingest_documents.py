@@ -5,16 +5,20 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from kgl_ingest.testing import Ingest
+from kgl_ingest.testing import Ingest, ingest_kit
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.postgres import PostgresForTests
+from kgl_servicekit.testing.s3 import S3ForTests
 
 TEXT = "# Title\n\nSome words about parsing.\n\n" + "\n\n".join(f"Paragraph {n} " + "word " * 80 for n in range(12))
 
@@ -222,6 +226,42 @@ async def test_the_file_comes_back_as_an_attachment_that_no_browser_runs(ingest:
     assert "sandbox" in file.headers["content-security-policy"]
 
 
+async def test_a_link_to_a_file_is_plain_where_the_store_has_no_server(ingest: Ingest) -> None:
+    document = (await ingest.upload("the file", name="x.txt")).json()["subject"]
+    answer = await ingest.client.get(f"/ingest/v1/documents/{document}/file/link", headers=ingest.headers)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json() == {
+        "url": f"http://localhost:8080/ingest/v1/documents/{document}/file?version=1",
+        "expires_at": None,
+        "needs_token": True,
+    }
+    file = await ingest.client.get(answer.json()["url"], headers=ingest.headers)
+    assert file.content == b"the file"
+
+
+async def test_a_link_to_a_file_is_signed_where_the_store_has_a_server(
+    postgres: PostgresForTests, tmp_path: Path
+) -> None:
+    server = S3ForTests()
+    async with ingest_kit(postgres, tmp_path, objects=server.store()) as ingest:
+        document = (await ingest.upload("the file", name="ü.txt")).json()["subject"]
+        path = f"/ingest/v1/documents/{document}/file/link"
+        begun = datetime.now(UTC)
+        link = (await ingest.client.get(path, headers=ingest.headers)).json()
+        url = httpx.URL(link["url"])
+        assert (url.host, url.path) == ("kgl.test", f"/bucket/{next(iter(server.objects))}")
+        assert url.params["response-content-disposition"] == "attachment; filename*=UTF-8''%C3%BC.txt"
+        assert url.params["X-Amz-Expires"] == "300"
+        assert link["needs_token"] is False
+        expires_in = datetime.fromisoformat(link["expires_at"]) - begun
+        assert timedelta(minutes=5) <= expires_in < timedelta(minutes=6)
+        absent = await ingest.client.get(path, params={"version": 2}, headers=ingest.headers)
+        other = await ingest.client.get(path, headers=ingest.authority.user(uuid7()))
+        writer = ingest.authority.user(ingest.workspace, "documents:write")
+        refused = await ingest.client.get(path, headers=writer)
+        assert (absent.status_code, other.status_code, refused.status_code) == (404, 404, 403)
+
+
 async def test_a_deleted_document_is_gone_with_its_objects_but_not_with_shared_ones(ingest: Ingest) -> None:
     one = (await ingest.upload("shared")).json()["subject"]
     two = (await ingest.upload("shared", on_duplicate="accept")).json()["subject"]
@@ -231,7 +271,7 @@ async def test_a_deleted_document_is_gone_with_its_objects_but_not_with_shared_o
         deleted = await ingest.client.delete(f"/ingest/v1/documents/{one}", headers=ingest.headers)
         assert deleted.status_code == 202
         await eventually(lambda: _stage_done(ingest, deleted.json()["id"], "ingest.erase"))
-        for path in ("", "/versions/1/chunks", "/versions/1/text", "/file"):
+        for path in ("", "/versions/1/chunks", "/versions/1/text", "/file", "/file/link"):
             answer = await ingest.client.get(f"/ingest/v1/documents/{one}{path}", headers=ingest.headers)
             assert (answer.status_code, answer.json()["code"]) == (410, "document_deleted")
         kept = await ingest.client.get(f"/ingest/v1/documents/{two}/file", headers=ingest.headers)
@@ -247,7 +287,7 @@ async def test_a_deleted_document_is_gone_with_its_objects_but_not_with_shared_o
 async def test_another_workspace_sees_nothing(ingest: Ingest) -> None:
     document = (await ingest.upload("mine")).json()["subject"]
     other = ingest.authority.user(uuid7())
-    for path in ("", "/versions/1/chunks", "/versions/1/text", "/file"):
+    for path in ("", "/versions/1/chunks", "/versions/1/text", "/file", "/file/link"):
         answer = await ingest.client.get(f"/ingest/v1/documents/{document}{path}", headers=other)
         assert answer.status_code == 404
     assert (await ingest.client.delete(f"/ingest/v1/documents/{document}", headers=other)).status_code == 404
