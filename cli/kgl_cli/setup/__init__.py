@@ -28,3 +28,11 @@ def kafka() -> None:
     from kgl_cli.setup.kafka import run  # with the client libraries, which other commands do without
 
     run()
+
+
+@setup.command()
+def objects() -> None:
+    """Make the bucket for documents, and the users and rights of the services on it."""
+    from kgl_cli.setup.objects import run  # with the client libraries, which other commands do without
+
+    run()
