@@ -1,10 +1,13 @@
-"""Check that the migrations of every service make exactly what its models say, on a real Postgres."""
+"""Check that the migrations of every service make exactly what its models say, on a real Postgres.
+
+Services with branches of migrations are checked with all of them, and without any.
+"""
 
 import asyncio
 import sys
 from pathlib import Path
 
-from kgl_servicekit.database.migrations import check_drift
+from kgl_servicekit.database.migrations import branches_of, check_drift
 from kgl_servicekit.testing.postgres import PostgresForTests, temporary_postgres
 
 SERVICES = Path(__file__).parent.parent / "services"
@@ -14,9 +17,10 @@ async def drifted(postgres: PostgresForTests) -> list[str]:
     """One line for each service whose models and migrations differ."""
     lines = []
     for migrations in sorted(SERVICES.glob("*/migrations")):
-        async with postgres.database(migrations) as roles:
-            if drift := await check_drift(migrations, roles.owner):
-                lines.append(f"{migrations.parent.name}: {drift}")
+        for branches in {branches_of(migrations): None, (): None}:
+            async with postgres.database(migrations, branches) as roles:
+                if drift := await check_drift(migrations, roles.owner, branches):
+                    lines.append(f"{migrations.parent.name} with {branches or 'no branch'}: {drift}")
     return lines
 
 

@@ -48,9 +48,9 @@ async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
     url = f"http://localhost:{port}"
     databases = await open_databases(home)
     try:
-        await _migrate(databases)
         bus = PostgresBus(databases.service("kgl_bus"), worker="dev")
         services = {name: _build(name, home, databases, bus, url) for name in _BUILDERS}
+        await _migrate(databases, list(services.values()))
         async with AsyncExitStack() as stack:
             apis: dict[str, App] = {}
             for name, service in services.items():
@@ -67,11 +67,10 @@ async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
         await asyncio.to_thread(stop_server, home)
 
 
-async def _migrate(databases: Databases) -> None:
+async def _migrate(databases: Databases, services: Sequence[Service]) -> None:
     await migrate_bus(databases.owner("kgl_bus"), "kgl_bus")
-    for name, (build, _, _) in _BUILDERS.items():
-        migrations = __import__(build.__module__, fromlist=["MIGRATIONS"]).MIGRATIONS
-        await migrate(migrations, databases.owner(f"kgl_{name}"))
+    for service in services:
+        await migrate(service.migrations, databases.owner(f"kgl_{service.name}"), service.branches)
 
 
 def _build(name: str, home: Home, databases: Databases, bus: PostgresBus, url: str) -> Service:

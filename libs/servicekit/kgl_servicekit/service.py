@@ -50,13 +50,17 @@ _BUS_PAUSE_LIMIT = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One service: its database, its doors, its work. Built by a `bootstrap.build`, run by role."""
+    """One service: its database, its doors, its work. Built by a `bootstrap.build`, run by role.
+
+    `branches` are those of its migrations that what was chosen needs.
+    """
 
     name: str
     settings: ServiceSettings
     database: Database
     bus: Bus
     migrations: Path
+    branches: Sequence[str] = ()
     routers: Sequence[tuple[str, APIRouter]] = ()
     subscriptions: Sequence[Subscription] = ()
     jobs: Jobs = field(default_factory=Jobs)
@@ -228,7 +232,7 @@ async def _migrate(service: Service) -> None:
     if owner is None:
         raise NotConfigured("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
     try:
-        await migrate(service.migrations, owner.get_secret_value())
+        await migrate(service.migrations, owner.get_secret_value(), service.branches)
     except asyncpg.InvalidAuthorizationSpecificationError as refused:
         raise NotConfigured(f"KGL_DATABASE_OWNER_URL is refused: {refused}") from refused
     logger.info("database.migrated")

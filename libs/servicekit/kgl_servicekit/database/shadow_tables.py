@@ -7,6 +7,8 @@ kgl_rebuild_<name>_start   empty tables <table>_next with the columns, keys, ind
 kgl_rebuild_<name>_stands  whether they are there, with the columns that <table> has now
 kgl_rebuild_<name>_swap    <table>_next takes the name of <table> and of its indexes; the old one is dropped
 kgl_rebuild_<name>_drop    <table>_next is dropped
+
+A table that a branch of migrations makes is left out where it is not there.
 """
 
 import re
@@ -36,10 +38,12 @@ create table rebuild (
 """
 
 _HEAD = """
-create function kgl_rebuild_{name}_{verb}() returns {answer}
+create or replace function kgl_rebuild_{name}_{verb}() returns {answer}
 language plpgsql security definer set search_path = public, pg_temp {options} as $$
 declare
-    wanted constant text[] := array[{tables}];
+    wanted constant text[] := array(
+        select name from unnest(array[{tables}]) with ordinality as named (name, place)
+        where to_regclass(name) is not null order by place);
     present text;
     part record;
 begin

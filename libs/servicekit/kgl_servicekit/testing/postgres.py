@@ -13,7 +13,7 @@ import asyncpg
 
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
 from kgl_servicekit.database.connection import Connection
-from kgl_servicekit.database.migrations import migrate
+from kgl_servicekit.database.migrations import branches_of, migrate
 
 _EXTENSIONS = ("vector", "pg_trgm")
 
@@ -54,13 +54,18 @@ class PostgresForTests:
     """Makes databases quickly: each service's migrations run once, then the result is copied."""
 
     url: str
-    _templates: dict[Path, str] = field(default_factory=dict)
+    _templates: dict[tuple[Path, tuple[str, ...]], str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
 
     @asynccontextmanager
-    async def database(self, migrations: Path | None = None) -> AsyncIterator[Roles]:
-        """A fresh database, migrated if a folder of migrations is given, and dropped in the end."""
-        template = await self._template(migrations) if migrations else None
+    async def database(
+        self, migrations: Path | None = None, branches: tuple[str, ...] | None = None
+    ) -> AsyncIterator[Roles]:
+        """A fresh database, migrated if a folder of migrations is given, and dropped in the end.
+
+        All branches are applied, or those that are named. Without any (an empty tuple) there are no extensions either.
+        """
+        template = await self._template(migrations, branches) if migrations else None
         name = f"kgl_t{next(self._numbers)}"
         if template is None:
             await self._create(name)
@@ -76,16 +81,17 @@ class PostgresForTests:
         finally:
             await self._execute(f'drop database if exists "{name}" with (force)')
 
-    async def _template(self, migrations: Path) -> str:
-        if migrations not in self._templates:
+    async def _template(self, migrations: Path, branches: tuple[str, ...] | None) -> str:
+        chosen = branches_of(migrations) if branches is None else branches
+        if (migrations, chosen) not in self._templates:
             name = f"kgl_m{len(self._templates)}"
-            await self._create(name)
-            await migrate(migrations, role_url(self.url, f"{name}_owner", name))
-            self._templates[migrations] = name
-        return self._templates[migrations]
+            await self._create(name, () if branches == () else _EXTENSIONS)
+            await migrate(migrations, role_url(self.url, f"{name}_owner", name), chosen)
+            self._templates[migrations, chosen] = name
+        return self._templates[migrations, chosen]
 
-    async def _create(self, name: str) -> None:
-        plan = DatabasePlan(name=name, owner_password="x", service_password="x", extensions=_EXTENSIONS)  # noqa: S106
+    async def _create(self, name: str, extensions: tuple[str, ...] = _EXTENSIONS) -> None:
+        plan = DatabasePlan(name=name, owner_password="x", service_password="x", extensions=extensions)  # noqa: S106
         await create_databases(self.url, [plan])
 
     async def _copy(self, template: str, name: str) -> None:
