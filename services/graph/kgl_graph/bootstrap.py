@@ -9,6 +9,7 @@ from kgl_graph.api import graph, modules, results, search
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.consumers.modules import module_subscriptions
+from kgl_graph.db.tables import PGVECTOR
 from kgl_graph.jobs import index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
@@ -45,6 +46,7 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         database=database,
         bus=bus,
         migrations=MIGRATIONS,
+        branches=(PGVECTOR,),
         routers=[
             ("/graph/v1", graph.router),
             ("/graph/v1", search.router),

@@ -18,6 +18,8 @@ from kgl_graph.bootstrap import MIGRATIONS, build
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.settings import GraphSettings
+from kgl_graph.stores.swept_index import SweptIndex
+from kgl_graph.stores.vector_store import VectorStore
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.engine import Database
@@ -41,6 +43,7 @@ class GraphKit:
     objects: MemoryStore
     workspace: UUID
     headers: dict[str, str]
+    store: VectorStore | None = None
 
     @property
     def database(self) -> Database:
@@ -140,20 +143,21 @@ def deleted(document: UUID, version: int) -> DocumentDeleted:
 
 
 @asynccontextmanager
-async def graph_kit(postgres: PostgresForTests) -> AsyncIterator[GraphKit]:
-    """The service on a database of its own."""
-    async with postgres.database(MIGRATIONS) as roles:
+async def graph_kit(postgres: PostgresForTests, store: VectorStore | None = None) -> AsyncIterator[GraphKit]:
+    """The service on a database of its own; with a store of vectors the database is one without pgvector."""
+    async with postgres.database(MIGRATIONS, branches=None if store is None else ()) as roles:
         settings = GraphSettings(
             env="test", database_url=roles.service, bus_url="postgresql:///none", object_dir="/nonexistent"
         )
         objects, authority, workspace = MemoryStore(), FakeAuthority(), uuid7()
         made = build(settings, MemoryBus())
-        service = replace(
-            made, authority=authority, outside=replace(made.outside, objects=objects), resources=[], checks={}
-        )
+        outside = replace(made.outside, objects=objects)
+        if store is not None:
+            outside = replace(outside, vectors=SweptIndex(made.database, store))
+        service = replace(made, authority=authority, outside=outside, resources=[], checks={})
         app = service.api()
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
         ):
-            yield GraphKit(service, client, authority, objects, workspace, authority.user(workspace))
+            yield GraphKit(service, client, authority, objects, workspace, authority.user(workspace), store)

@@ -19,6 +19,16 @@ returning version, parsed_version, deleted_at
 """
 
 
+# true for ever: versions only grow, the end is the end, and nothing but the newest parsed version is made searchable
+_USELESS = """
+select i.document_id, i.version
+from unnest($2::uuid[], $3::int[]) as i(document_id, version)
+join document d on d.workspace_id = $1 and d.document_id = i.document_id
+left join indexed_document x on x.workspace_id = $1 and x.document_id = i.document_id
+where d.deleted_at is not null or (i.version < d.parsed_version and i.version is distinct from x.version)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """How a version stands among all that was heard of its document.
@@ -52,6 +62,13 @@ async def is_current(tx: Transaction, document: UUID, version: int) -> bool:
     """Whether this is the newest parsed version of a document that is not gone; it stays so until the commit."""
     row = await lock(tx, document)
     return row is not None and row["deleted_at"] is None and row["parsed_version"] == version
+
+
+async def useless(tx: Transaction, versions: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+    """Those of these documents' versions that search never needs again: gone, or replaced and not searchable now."""
+    documents, numbers = [document for document, _ in versions], [version for _, version in versions]
+    rows = await tx.fetch(_USELESS, tx.workspace, documents, numbers)
+    return [(row["document_id"], row["version"]) for row in rows]
 
 
 async def chunk_lengths(tx: Transaction, document: UUID, version: int) -> dict[UUID, int]:

@@ -1,6 +1,7 @@
 """The search index: which version of a document can be found, its chunks and their vectors.
 
 Its tables can be rebuilt (`kgl_graph/rebuilds/search.py`): the same statements then write to shadow tables.
+`chunk_vector` is there where pgvector keeps the vectors.
 """
 
 from collections.abc import Sequence
@@ -106,6 +107,7 @@ class SearchIndex:
 
 
 PRESENT = SearchIndex()
+NEXT = SearchIndex("_next")
 
 
 def vector_text(vector: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ from kgl_servicekit.database.last_results import LastResult
 from kgl_servicekit.database.shadow_tables import rebuild_table
 
 DIMENSIONS = 256
+PGVECTOR = "pgvector"  # the branch of migrations that makes the table of vectors
 SEARCH = (
     "setweight(to_tsvector('english'::regconfig, title::text), 'A') || "
     "setweight(to_tsvector('english'::regconfig, text::text), 'B')"
@@ -80,7 +81,7 @@ class ChunkRow(Base, table=True):
 
 
 class ChunkVectorRow(Base, table=True):
-    """The embedding of a chunk, of the pgvector adapter."""
+    """The embedding of a chunk; only where the pgvector adapter keeps them."""
 
     __tablename__ = "chunk_vector"
     __table_args__ = (
@@ -91,7 +92,7 @@ class ChunkVectorRow(Base, table=True):
             postgresql_using="hnsw",
             postgresql_ops={"embedding": "vector_cosine_ops"},
         ),
-        DERIVED,
+        DERIVED | {"info": DERIVED["info"] | {"branch": PGVECTOR}},
     )
 
     workspace_id: UUID = Field(primary_key=True)

@@ -17,6 +17,7 @@ from kgl_contracts.topics import DOCUMENTS
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.db.search_index import TABLES
 from kgl_graph.rebuilds.search import search
+from kgl_graph.stores.memory_vectors import Kept, MemoryVectors
 from kgl_graph.testing import GraphKit, accepted, deleted
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Record
@@ -112,8 +113,13 @@ async def rebuild_row(graph: GraphKit) -> dict[str, Any]:
 
 async def index(graph: GraphKit) -> str:
     """The hash of all that search has."""
-    state = await graph.database.run(graph.workspace, lambda tx, _: dump(tx, TABLES, frozenset()), None)
-    return hashlib.sha256(repr(state).encode()).hexdigest()
+    tables: tuple[str, ...] = TABLES
+    vectors: dict[UUID, Kept] = {}
+    if isinstance(graph.store, MemoryVectors):
+        tables = tuple(table for table in TABLES if table != "chunk_vector")
+        vectors = graph.store.kept[graph.workspace]
+    state = await graph.database.run(graph.workspace, lambda tx, _: dump(tx, tables, frozenset()), None)
+    return hashlib.sha256(repr((state, sorted(vectors.items()))).encode()).hexdigest()
 
 
 async def indexed_texts(graph: GraphKit) -> list[str]:

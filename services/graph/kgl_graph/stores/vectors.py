@@ -6,9 +6,12 @@ from typing import Protocol
 from uuid import UUID
 
 from kgl_graph.db import documents
-from kgl_graph.db.search_index import PRESENT, Embedded, vector_text
+from kgl_graph.db.search_index import NEXT, PRESENT, Embedded, vector_text
+from kgl_graph.jobs.declared import EVERY_VERSION
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.statements import Statements
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.rebuild import Write
 
 _EXACT = """
 with mine as materialized (select chunk_id, embedding from chunk_vector where workspace_id = $1)
@@ -27,7 +30,8 @@ class VectorIndex(Protocol):
         """Keep the vectors of a version that is the newest parsed one of a document that is not gone.
 
         A worker that was stopped may go on when `delete` has long been called for what it holds. An adapter that
-        cannot look at the document and write in one transaction has to be swept of what comes so late.
+        cannot look at the document and write in one transaction has to be swept of what comes so late
+        (`stores/swept_index.py`).
         """
         ...
 
@@ -37,6 +41,13 @@ class VectorIndex(Protocol):
 
     async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
         """Forget the vectors of a document's versions before this one."""
+        ...
+
+    async def rebuild(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> Write:
+        """Do what a rebuild of the search index needs outside of its transaction; the answer does the rest in it.
+
+        When the rebuild has swapped its tables in, these are the vectors of the document; without items it has none.
+        """
         ...
 
 
@@ -81,3 +92,10 @@ class PgVectorIndex:
             await PRESENT.remove_vectors(tx, document, below)
 
         await self._database.run(workspace, forget, below_version)
+
+    async def rebuild(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> Write:
+        async def write(tx: Statements) -> None:
+            await NEXT.remove_vectors(tx, document, EVERY_VERSION)
+            await NEXT.put_vectors(tx, document, version, items)
+
+        return write

@@ -1,4 +1,7 @@
-"""The core tables, and those of the graph, of search and of requests to modules."""
+"""The core tables, and those of the graph, of search and of requests to modules.
+
+Databases that ran this before it had a branch `pgvector` have the table `chunk_vector` from here.
+"""
 
 from alembic import op
 
@@ -32,16 +35,6 @@ create table chunk (
 );
 create index ix_chunk_search on chunk using gin (search);
 create index ix_chunk_document on chunk (workspace_id, document_id);
-create table chunk_vector (
-    workspace_id uuid not null,
-    chunk_id uuid not null,
-    document_id uuid not null,
-    version integer not null,
-    embedding vector(256) not null,
-    constraint pk_chunk_vector primary key (workspace_id, chunk_id)
-);
-create index ix_chunk_vector_document on chunk_vector (workspace_id, document_id);
-create index ix_chunk_vector_embedding on chunk_vector using hnsw (embedding vector_cosine_ops);
 create table entity (
     workspace_id uuid not null,
     id uuid not null,
@@ -174,7 +167,6 @@ def upgrade() -> None:
         op,
         "document",
         "chunk",
-        "chunk_vector",
         "entity",
         "mention",
         "relation",
