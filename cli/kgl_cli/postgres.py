@@ -12,7 +12,6 @@ from kgl_cli.home import Home
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
 
 DATABASES = ("kgl_auth", "kgl_ingest", "kgl_graph", "kgl_content", "kgl_publish", "kgl_bus")
-_EXTENSIONS = {"kgl_graph": ("vector", "pg_trgm")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,19 @@ async def open_databases(home: Home) -> Databases:
             name=name,
             owner_password=passwords[f"{name}_owner"],
             service_password=passwords[name],
-            extensions=_EXTENSIONS.get(name, ()),
+            extensions=_extensions(name),
         )
         for name in DATABASES
     ]
     await create_databases(url, plans)
     return Databases(url, passwords)
+
+
+def _extensions(database: str) -> tuple[str, ...]:
+    if database != "kgl_graph":
+        return ()
+    vectors = ("vector",) if os.environ.get("KGL_VECTORS", "pgvector") == "pgvector" else ()
+    return (*vectors, "pg_trgm")
 
 
 def _start(data: Path) -> str:

@@ -9,14 +9,13 @@ from kgl_graph.api import graph, modules, results, search
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.consumers.modules import module_subscriptions
-from kgl_graph.db.tables import PGVECTOR
 from kgl_graph.jobs import index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.rebuilds.search import search as search_index
 from kgl_graph.settings import GraphSettings
+from kgl_graph.stores.choose_vectors import vectors_of
 from kgl_graph.stores.embedder import WordLlamaEmbedder
-from kgl_graph.stores.vectors import PgVectorIndex
 from kgl_graph.sweeper import sweep_requests
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
@@ -33,9 +32,10 @@ JOB_HANDLERS = (
 
 
 def build(settings: GraphSettings, bus: Bus) -> Service:
-    """The graph service with the stores that its settings name; raises NotConfigured without an object store."""
+    """The graph service with the stores that its settings name; raises NotConfigured for those that do not fit."""
     database = Database(settings.database_url.get_secret_value(), service="graph", pool_size=settings.pool_size)
     objects = objects_of(settings)
+    vectors = vectors_of(settings, database)
 
     def sweeper() -> Coroutine[Any, Any, None]:
         return sweep_requests(database, settings.request_sweep_seconds)
@@ -46,7 +46,7 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         database=database,
         bus=bus,
         migrations=MIGRATIONS,
-        branches=(PGVECTOR,),
+        branches=vectors.branches,
         routers=[
             ("/graph/v1", graph.router),
             ("/graph/v1", search.router),
@@ -55,13 +55,9 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         ],
         subscriptions=[graph_documents, graph_ai, *module_subscriptions(settings.kafka_module_names)],
         jobs=jobs,
-        outside=Outside(
-            objects=objects,
-            embedder=WordLlamaEmbedder(),
-            vectors=PgVectorIndex(database, exact_below=settings.exact_search_below),
-        ),
-        checks={"objects": objects.ping},
-        resources=[partial(opened, objects)],
-        loops=[sweeper],
+        outside=Outside(objects=objects, embedder=WordLlamaEmbedder(), vectors=vectors.index),
+        checks={"objects": objects.ping, **dict(vectors.checks)},
+        resources=[partial(opened, objects), *vectors.resources],
+        loops=[sweeper, *vectors.loops],
         rebuilds=[search_index],
     )

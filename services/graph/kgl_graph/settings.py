@@ -1,6 +1,8 @@
 """The settings of the graph service."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, SecretStr
 
 from kgl_servicekit.settings import ServiceSettings
 
@@ -16,6 +18,19 @@ class GraphSettings(ServiceSettings):
     )
     request_sweep_seconds: float = Field(
         default=2.0, gt=0, description="between looks for leases and deadlines that are over"
+    )
+
+    vectors: Literal["pgvector", "weaviate"] = Field(
+        default="pgvector", description="where vectors are kept; after a change: migrate, and rebuild search"
+    )
+    weaviate_url: str = Field(default="", description="http://host:port")
+    weaviate_grpc: str = Field(default="", description="host:port; port 50051 of the URL's host by default")
+    weaviate_api_key: SecretStr | None = None
+    weaviate_collection: str = Field(
+        default="KglChunk", pattern=r"^[A-Z][A-Za-z0-9_]*$", description="of this installation alone; made if missing"
+    )
+    vector_sweep_seconds: float = Field(
+        default=21_600.0, gt=0, description="between looks for vectors that came too late, in a store of their own"
     )
 
     @property
