@@ -9,35 +9,59 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from kgl_auth.bootstrap import build
+from kgl_auth.bootstrap import MIGRATIONS, build
 from kgl_auth.db import sessions
 from kgl_auth.testing import PASSWORD, PUBLIC_URL, Person
 from kgl_auth.testing_keycloak import FakeKeycloak, KeycloakKit, keycloak_for_tests, settings_with_keycloak
-from kgl_auth.use_cases.create_first_owner import CreateFirstOwner
+from kgl_auth.use_cases.create_first_owner import CreateFirstOwner, FirstOwner
 from kgl_contracts.identity import MembershipChanged, SessionRevoked, UserRevoked
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.settings import NotConfigured
-from kgl_servicekit.testing.postgres import Roles
+from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 
 Kit = KeycloakKit[FakeKeycloak]
 ISSUER = f"{PUBLIC_URL}/realms/kgl"
 ORIGIN = {"Origin": PUBLIC_URL}
-GROUP_ROLES = {
-    "/lab/editors": {"workspace": "lab", "roles": ["editor"]},
-    "lab/owners": {"workspace": "lab", "roles": ["owner"]},
-    "operators": [{"instance": ["operator"]}, {"workspace": "lab", "roles": ["viewer"]}],
-    "elsewhere": {"workspace": "not-there-yet", "roles": ["viewer"]},
-}
-FIRST = CreateFirstOwner(email="Owner@localhost", password=PASSWORD, name="Owner", workspace_slug="lab")
+
+
+@pytest.fixture(scope="module")
+async def realm_roles(postgres: PostgresForTests) -> AsyncIterator[Roles]:
+    """A database whose users are all Keycloak's; each test has people and a realm of its own."""
+    async with postgres.database(MIGRATIONS) as roles:
+        yield roles
 
 
 @pytest.fixture
-async def auth(alone_roles: Roles) -> AsyncIterator[Kit]:
+def lab() -> str:
+    return f"lab-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def auth(realm_roles: Roles, lab: str) -> AsyncIterator[Kit]:
+    group_roles = {
+        "/lab/editors": {"workspace": lab, "roles": ["editor"]},
+        "lab/owners": {"workspace": lab, "roles": ["owner"]},
+        "operators": [{"instance": ["operator"]}, {"workspace": lab, "roles": ["viewer"]}],
+        "elsewhere": {"workspace": "not-there-yet", "roles": ["viewer"]},
+    }
     realm = FakeKeycloak(ISSUER)
-    async with keycloak_for_tests(alone_roles, realm, realm, group_roles=GROUP_ROLES) as kit:
+    async with keycloak_for_tests(realm_roles, realm, realm, group_roles=group_roles) as kit:
         yield kit
+
+
+async def first_owner(auth: Kit, lab: str) -> FirstOwner:
+    command = CreateFirstOwner(email=f"Owner@{lab}.localhost", password=PASSWORD, name="Owner", workspace_slug=lab)
+    return await auth.service.outside.accounts.create_first_owner(command)
+
+
+async def revoked_of(auth: Kit, person: Person) -> list[UserRevoked]:
+    return [event for event in await auth.emitted(UserRevoked) if event.user_id == person.id]
+
+
+async def ended_of(auth: Kit, person: Person) -> list[str]:
+    return [event.session_id for event in await auth.emitted(SessionRevoked) if event.user_id == person.id]
 
 
 async def me(auth: Kit, token: str) -> httpx.Response:
@@ -61,21 +85,23 @@ async def roles_in(auth: Kit, token: str, slug: str) -> list[str]:
 async def test_a_first_login_makes_the_user_with_a_workspace_and_later_ones_take_over_name_and_address(
     auth: Kit,
 ) -> None:
-    person = await auth.newcomer("Grace Hopper")
+    name = f"Grace Hopper {uuid4().hex[:6]}"
+    slug = name.lower().replace(" ", "-")
+    person = await auth.newcomer(name)
     seen = (await me(auth, await auth.access_token(await auth.log_in(person)))).json()
     assert (seen["user"]["id"], seen["user"]["email"], seen["user"]["name"]) == (
         str(person.id),
         person.email,
-        "Grace Hopper",
+        name,
     )
-    assert [(each["slug"], each["roles"]) for each in seen["workspaces"]] == [("grace-hopper", ["owner"])]
+    assert [(each["slug"], each["roles"]) for each in seen["workspaces"]] == [(slug, ["owner"])]
     user = auth.realm.users[person.id]
-    user.name, user.email = "Rear Admiral\n Hopper", "Grace@Navy.example"
+    user.name, user.email = "Rear Admiral\n Hopper", f"Grace@{slug}.example"
     again = (
         await me(auth, await auth.access_token(await auth.log_in(Person(person.id, user.email, person.id, ""))))
     ).json()
-    assert (again["user"]["email"], again["user"]["name"]) == ("grace@navy.example", "Rear Admiral Hopper")
-    assert [each["slug"] for each in again["workspaces"]] == ["grace-hopper"]
+    assert (again["user"]["email"], again["user"]["name"]) == (f"grace@{slug}.example", "Rear Admiral Hopper")
+    assert [each["slug"] for each in again["workspaces"]] == [slug]
 
 
 async def test_an_address_that_somebody_had_before_gives_no_access_to_what_was_theirs(auth: Kit) -> None:
@@ -94,7 +120,7 @@ async def test_a_session_of_another_client_is_looked_up_once_and_known_from_then
     token = await auth.realm.elsewhere(person.id)
     first = await me(auth, token)
     assert first.status_code == 200, first.text
-    assert [each["slug"] for each in first.json()["workspaces"]] == ["ada-lovelace"]
+    assert [each["roles"] for each in first.json()["workspaces"]] == [["owner"]]
     auth.realm.asked.clear()
     auth.realm.out = True
     assert (await me(auth, token)).status_code == 200
@@ -239,8 +265,8 @@ async def test_an_id_token_that_is_not_the_one_asked_for_opens_no_session(auth: 
         assert "kgl_session" not in browser.cookies
 
 
-async def test_while_keycloak_is_out_logins_wait_and_tokens_and_keys_go_on(auth: Kit) -> None:
-    owner = await auth.service.outside.accounts.create_first_owner(FIRST)
+async def test_while_keycloak_is_out_logins_wait_and_tokens_and_keys_go_on(auth: Kit, lab: str) -> None:
+    owner = await first_owner(auth, lab)
     person, browser = await auth.newcomer(), auth.browser()
     await auth.log_in(person, browser)
     token, unseen = await auth.access_token(browser), await auth.realm.elsewhere(person.id)
@@ -281,9 +307,8 @@ async def test_what_keycloak_should_not_answer_is_an_outage_and_no_refusal(auth:
 async def test_registration_makes_the_account_at_keycloak_and_no_password_here(auth: Kit) -> None:
     person = await auth.register("Ada Lovelace")
     assert auth.realm.users[person.id].email == person.email
-    assert person.slug == "ada-lovelace"
     seen = (await me(auth, await auth.access_token(await auth.log_in(person)))).json()
-    assert [each["slug"] for each in seen["workspaces"]] == ["ada-lovelace"]
+    assert [each["slug"] for each in seen["workspaces"]] == [person.slug]
 
     async def hashes(tx: Transaction, _: None) -> int:
         return int(await tx.fetchval("select count(*) from user_account where password_hash is not null"))
@@ -311,24 +336,25 @@ async def test_registration_is_refused_with_the_same_codes_as_by_the_built_in_is
         assert answer.json()["errors"][0]["pointer"] == "#/password"
 
 
-async def test_closed_registration_makes_no_account_anywhere(alone_roles: Roles) -> None:
+async def test_closed_registration_makes_no_account_anywhere(realm_roles: Roles) -> None:
     realm = FakeKeycloak(ISSUER)
-    async with keycloak_for_tests(alone_roles, realm, realm, open_registration=False) as auth:
+    async with keycloak_for_tests(realm_roles, realm, realm, open_registration=False) as auth:
         body = {"email": "new@example.com", "password": PASSWORD, "name": "New"}
         assert (await auth.browser().post("/auth/v1/register", json=body)).json()["code"] == "registration_closed"
         assert realm.users == {}
 
 
-async def test_the_first_owner_has_the_account_at_keycloak_and_a_second_start_changes_nothing(auth: Kit) -> None:
-    accounts = auth.service.outside.accounts
-    owner = await accounts.create_first_owner(FIRST)
-    assert auth.realm.users[owner.user_id].email == "owner@localhost"
-    again = await accounts.create_first_owner(FIRST)
+async def test_the_first_owner_has_the_account_at_keycloak_and_a_second_start_changes_nothing(
+    auth: Kit, lab: str
+) -> None:
+    owner = await first_owner(auth, lab)
+    assert auth.realm.users[owner.user_id].email == f"owner@{lab}.localhost"
+    again = await first_owner(auth, lab)
     assert (again.user_id, again.workspace_id, again.api_key) == (owner.user_id, owner.workspace_id, None)
     assert len(auth.realm.users) == 1
-    person = Person(owner.user_id, "owner@localhost", owner.workspace_id, "lab")
+    person = Person(owner.user_id, f"owner@{lab}.localhost", owner.workspace_id, lab)
     token = await auth.access_token(await auth.log_in(person))
-    headers = {"Authorization": f"Bearer {token}", "Kgl-Workspace": "lab"}
+    headers = {"Authorization": f"Bearer {token}", "Kgl-Workspace": lab}
     checked = (await auth.browser().get("/auth/v1/check", headers=headers)).json()
     assert {"instance:*", "documents:read"} <= set(checked["permissions"])
 
@@ -355,8 +381,8 @@ async def test_a_disabled_user_is_put_out_of_all_sessions_seen_or_not(auth: Kit)
     await auth.watch.read()
     assert (await me(auth, token)).json()["code"] == "session_ended"
     assert (await browser.post("/auth/v1/token", headers=ORIGIN)).status_code == 401
-    assert [(each.session_id, each.user_id) for each in await auth.emitted(SessionRevoked)] == [(sid, person.id)]
-    [revoked] = await auth.emitted(UserRevoked)
+    assert await ended_of(auth, person) == [sid]
+    [revoked] = await revoked_of(auth, person)
     assert (revoked.key_id, revoked.user_id) == (f"user:{person.id}", person.id)
     assert at < revoked.before < datetime.now(UTC) + timedelta(seconds=2)
     assert person.id not in auth.realm.sessions.values()
@@ -372,8 +398,8 @@ async def test_reading_the_same_events_again_or_in_two_workers_changes_nothing(a
     await asyncio.gather(auth.watch.read(), auth.watch.read())
     auth.watch._seen.clear()
     await auth.watch.read()
-    assert len(await auth.emitted(UserRevoked)) == 1
-    assert len(await auth.emitted(SessionRevoked)) == 1
+    assert len(await revoked_of(auth, person)) == 1
+    assert len(await ended_of(auth, person)) == 1
 
 
 async def test_a_user_who_was_enabled_again_logs_in_anew(auth: Kit) -> None:
@@ -420,7 +446,7 @@ async def test_the_end_of_one_session_leaves_the_others(auth: Kit) -> None:
     await auth.realm.end_session(await sid_of(auth, first))
     await auth.watch.read()
     assert [(await me(auth, token)).status_code for token in tokens] == [401, 200]
-    assert await auth.emitted(UserRevoked) == []
+    assert await revoked_of(auth, person) == []
 
 
 async def test_a_logout_at_another_client_ends_a_session_that_was_never_seen_here(auth: Kit) -> None:
@@ -431,7 +457,7 @@ async def test_a_logout_at_another_client_ends_a_session_that_was_never_seen_her
     await auth.watch.read()
     await auth.realm.log_out_of(sid)
     await auth.watch.read()
-    assert [each.session_id for each in await auth.emitted(SessionRevoked)] == [sid]
+    assert await ended_of(auth, person) == [sid]
     assert (await me(auth, token)).json()["code"] == "session_ended"
 
 
@@ -457,6 +483,12 @@ async def test_what_happened_during_an_outage_is_read_when_it_is_over(auth: Kit)
 
 
 async def test_after_days_without_a_look_everybody_with_a_login_is_looked_at(auth: Kit) -> None:
+    async def forget(tx: Transaction, _: None) -> None:
+        await tx.execute("update provider_position set read_to = read_to - interval '2 days'")
+
+    await auth.watch.read()
+    await auth.database.run((), forget, None)
+    auth.watch._read_at = None
     people = [await auth.newcomer() for _ in range(3)]
     tokens = [await auth.access_token(await auth.log_in(person)) for person in people]
     auth.realm.users[people[0].id].enabled = False
@@ -479,30 +511,31 @@ async def test_more_events_than_a_page_are_all_read(auth: Kit) -> None:
 @pytest.mark.parametrize("path", ["users", "users/nobody", "users/{}/impersonation/x/y", "", "sessions"])
 async def test_an_event_that_says_nothing_is_passed_over(auth: Kit, path: str) -> None:
     await auth.watch.read()
+    before = len(await auth.emitted(UserRevoked))
     for kind in ("USER", "GROUP_MEMBERSHIP", "USER_SESSION", "REALM", "CLIENT"):
         auth.realm.admin_event("UPDATE", kind, path.format(uuid4()))
     auth.realm._record(auth.realm.user_events, type="LOGOUT")
     await auth.watch.read()
-    assert await auth.emitted(UserRevoked) == []
+    assert len(await auth.emitted(UserRevoked)) == before
 
 
 # roles by groups
 
 
-async def test_groups_give_roles_at_login_and_take_back_what_they_gave_at_the_next_token(auth: Kit) -> None:
-    owner = await auth.service.outside.accounts.create_first_owner(FIRST)
+async def test_groups_give_roles_at_login_and_take_back_what_they_gave_at_the_next_token(auth: Kit, lab: str) -> None:
+    owner = await first_owner(auth, lab)
     person, browser = await auth.newcomer(), auth.browser()
     for group in ("/lab/editors", "/operators", "/elsewhere", "/unknown"):
         await auth.realm.join(person.id, group)
     await auth.log_in(person, browser)
     token = await auth.access_token(browser)
-    assert await roles_in(auth, token, "lab") == ["editor", "viewer"]
+    assert await roles_in(auth, token, lab) == ["editor", "viewer"]
     bare = {"Authorization": f"Bearer {token}"}
     assert "instance:*" in (await auth.browser().get("/auth/v1/check", headers=bare)).json()["permissions"]
     await auth.realm.leave(person.id, "/lab/editors")
     await auth.realm.leave(person.id, "/operators")
     token = await auth.access_token(browser)
-    assert await roles_in(auth, token, "lab") == []
+    assert await roles_in(auth, token, lab) == []
     bare = {"Authorization": f"Bearer {token}"}
     assert (await auth.browser().get("/auth/v1/check", headers=bare)).json()["permissions"] == []
     told = [e for e in await auth.emitted(MembershipChanged) if e.user_id == person.id]
@@ -513,8 +546,8 @@ async def test_groups_give_roles_at_login_and_take_back_what_they_gave_at_the_ne
     }
 
 
-async def test_a_role_that_somebody_gave_here_stays_when_the_group_goes(auth: Kit) -> None:
-    owner = await auth.service.outside.accounts.create_first_owner(FIRST)
+async def test_a_role_that_somebody_gave_here_stays_when_the_group_goes(auth: Kit, lab: str) -> None:
+    owner = await first_owner(auth, lab)
     person, browser = await auth.newcomer(), auth.browser()
     await auth.log_in(person, browser)
     headers = {"Authorization": f"Bearer {owner.api_key.key}"}
@@ -523,33 +556,33 @@ async def test_a_role_that_somebody_gave_here_stays_when_the_group_goes(auth: Ki
     assert put.status_code == 200, put.text
     await auth.realm.join(person.id, "/lab/editors")
     await auth.realm.join(person.id, "/operators")
-    assert await roles_in(auth, await auth.access_token(browser), "lab") == ["editor", "reviewer", "viewer"]
+    assert await roles_in(auth, await auth.access_token(browser), lab) == ["editor", "reviewer", "viewer"]
     await auth.realm.leave(person.id, "/lab/editors")
     await auth.realm.leave(person.id, "/operators")
-    assert await roles_in(auth, await auth.access_token(browser), "lab") == ["editor", "reviewer"]
+    assert await roles_in(auth, await auth.access_token(browser), lab) == ["editor", "reviewer"]
 
 
-async def test_a_change_of_groups_is_taken_over_by_the_loop_without_a_new_token(auth: Kit) -> None:
-    await auth.service.outside.accounts.create_first_owner(FIRST)
+async def test_a_change_of_groups_is_taken_over_by_the_loop_without_a_new_token(auth: Kit, lab: str) -> None:
+    await first_owner(auth, lab)
     person = await auth.newcomer()
     token = await auth.access_token(await auth.log_in(person))
     await auth.watch.read()
     await auth.realm.join(person.id, "/lab/editors")
     await auth.watch.read()
-    assert await roles_in(auth, token, "lab") == ["editor"]
+    assert await roles_in(auth, token, lab) == ["editor"]
     await auth.realm.leave(person.id, "/lab/editors")
     await auth.watch.read()
-    assert await roles_in(auth, token, "lab") == []
+    assert await roles_in(auth, token, lab) == []
     await auth.realm.join(person.id, "/lab/editors")
     await auth.watch.read()
     auth.realm.users[person.id].groups.clear()
     auth.realm.admin_event("DELETE", "GROUP", f"groups/{uuid4()}")
     await auth.watch.read()
-    assert await roles_in(auth, token, "lab") == []
+    assert await roles_in(auth, token, lab) == []
 
 
-async def test_the_last_owner_stays_when_the_group_goes(auth: Kit) -> None:
-    owner = await auth.service.outside.accounts.create_first_owner(FIRST)
+async def test_the_last_owner_stays_when_the_group_goes(auth: Kit, lab: str) -> None:
+    owner = await first_owner(auth, lab)
     person, browser = await auth.newcomer(), auth.browser()
     await auth.realm.join(person.id, "/lab/owners")
     await auth.log_in(person, browser)
@@ -559,14 +592,14 @@ async def test_the_last_owner_stays_when_the_group_goes(auth: Kit) -> None:
 
     await auth.database.run((), abdicate, owner.user_id)
     await auth.realm.leave(person.id, "/lab/owners")
-    assert await roles_in(auth, await auth.access_token(browser), "lab") == ["owner"]
+    assert await roles_in(auth, await auth.access_token(browser), lab) == ["owner"]
 
 
-async def test_the_groups_of_a_session_from_another_client_are_asked_for(auth: Kit) -> None:
-    await auth.service.outside.accounts.create_first_owner(FIRST)
+async def test_the_groups_of_a_session_from_another_client_are_asked_for(auth: Kit, lab: str) -> None:
+    await first_owner(auth, lab)
     person = await auth.newcomer()
     await auth.realm.join(person.id, "/lab/editors")
-    assert await roles_in(auth, await auth.realm.elsewhere(person.id, groups=None), "lab") == ["editor"]
+    assert await roles_in(auth, await auth.realm.elsewhere(person.id, groups=None), lab) == ["editor"]
 
 
 # what an operator may have set wrong
@@ -582,26 +615,26 @@ async def test_the_groups_of_a_session_from_another_client_are_asked_for(auth: K
     ],
 )
 async def test_a_wrong_setting_ends_the_start_with_a_sentence_that_names_it(
-    alone_roles: Roles, changes: dict[str, str], sentence: str
+    realm_roles: Roles, changes: dict[str, str], sentence: str
 ) -> None:
     realm = FakeKeycloak(ISSUER)
     with pytest.raises(NotConfigured, match=sentence):
-        async with keycloak_for_tests(alone_roles, realm, realm, **changes):
+        async with keycloak_for_tests(realm_roles, realm, realm, **changes):
             pass
 
 
-async def test_a_service_account_without_its_roles_ends_the_start(alone_roles: Roles) -> None:
+async def test_a_service_account_without_its_roles_ends_the_start(realm_roles: Roles) -> None:
     realm = FakeKeycloak(ISSUER)
     realm.instead["/admin-events"] = httpx.Response(403, json={"error": "HTTP 403 Forbidden"})
     with pytest.raises(NotConfigured, match="view-users, manage-users and view-events"):
-        async with keycloak_for_tests(alone_roles, realm, realm):
+        async with keycloak_for_tests(realm_roles, realm, realm):
             pass
 
 
-async def test_a_start_while_keycloak_is_out_is_none_of_the_operators_mistakes(alone_roles: Roles) -> None:
+async def test_a_start_while_keycloak_is_out_is_none_of_the_operators_mistakes(realm_roles: Roles) -> None:
     realm = FakeKeycloak(ISSUER)
     realm.out = True
-    async with keycloak_for_tests(alone_roles, realm, realm) as auth:
+    async with keycloak_for_tests(realm_roles, realm, realm) as auth:
         realm.out = False
         assert (await me(auth, await auth.access_token(await auth.log_in(await auth.newcomer())))).status_code == 200
 
