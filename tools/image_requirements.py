@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BUILD = ("hatchling", "editables")  # our own packages are installed without looking at an index
 # the command that prepares servers is a part of kgl_cli that needs little of what the whole needs
-_SETUP = ("kgl-servicekit", "typer", "rich", "minio", "pyyaml")
+_SETUP = ("kgl-servicekit", "typer", "rich", "minio>=7.2", "pyyaml>=6")
 
 
 def image_requirements(image: str) -> list[str]:

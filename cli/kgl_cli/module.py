@@ -10,9 +10,10 @@ from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
 from kgl_cli.home import Home, HomeRefused
-from kgl_cli.setup.kafka import KafkaAdminSettings, Wanted, administrated, reconcile, told
+from kgl_cli.setup.kafka import KafkaAdminSettings, Wanted, administrated, reconcile
 from kgl_cli.setup.kafka_rights import rights_of_module, user_of_module
 from kgl_cli.setup.kafka_topics import Topics
+from kgl_cli.setup.telling import told
 from kgl_client.api import Api, ApiProblem, ApiUnreachable
 from kgl_contracts.rights import CAPABILITY_TOPICS
 from kgl_contracts.topics import BY_NAME, Topic

@@ -19,7 +19,7 @@ import typer
 from pydantic import Field, SecretStr
 
 from kgl_cli.setup.objects_users import MinioUsers, policy_of, user_of
-from kgl_servicekit.errors import Unavailable
+from kgl_cli.setup.telling import told
 from kgl_servicekit.objects.choose import s3_connection, s3_prefix
 from kgl_servicekit.objects.port import ObjectExists
 from kgl_servicekit.objects.s3 import NEW, S3Store
@@ -162,12 +162,5 @@ async def _is_minio(settings: ObjectsSetupSettings) -> bool:
 
 
 def run() -> None:
-    """The command; what an operator has to mend ends it with one line."""
-    try:
-        asyncio.run(setup(settings_of(ObjectsSetupSettings), typer.echo))
-    except NotConfigured as wrong:
-        typer.echo(str(wrong), err=True)
-        raise typer.Exit(1) from wrong
-    except Unavailable as out:
-        typer.echo(f"KGL_S3_URL: {out.detail}", err=True)
-        raise typer.Exit(1) from out
+    """The command."""
+    told(lambda: setup(settings_of(ObjectsSetupSettings), typer.echo))

@@ -367,7 +367,8 @@ async def keycloak_for_tests(
     """The service with a realm; `changes` are settings. Its loop does not run: tests call `watch.read`."""
     settings = settings_with_keycloak(roles, **changes)
     service = build(settings, MemoryBus(), transport)
-    watch = next(loop.__self__ for loop in service.loops if isinstance(getattr(loop, "__self__", None), KeycloakWatch))
+    bound = [getattr(loop, "__self__", None) for loop in service.loops]
+    watch = next(each for each in bound if isinstance(each, KeycloakWatch))
     kit = KeycloakKit(service=service, app=service.api(), realm=realm, watch=watch)
     async with service.opened():
         try:
