@@ -20,12 +20,11 @@ from pydantic import Field, SecretStr
 
 from kgl_cli.setup.objects_users import MinioUsers, policy_of, user_of
 from kgl_cli.setup.telling import told
-from kgl_servicekit.objects.choose import s3_connection, s3_prefix
 from kgl_servicekit.objects.port import ObjectExists
 from kgl_servicekit.objects.s3 import NEW, S3Store
-from kgl_servicekit.objects.s3_check import check_settings
 from kgl_servicekit.objects.s3_connection import Refused, S3Connection
 from kgl_servicekit.objects.s3_multipart import uploading
+from kgl_servicekit.objects.s3_settings import check_settings, s3_connection, s3_prefix
 from kgl_servicekit.settings import BUCKET, NotConfigured, Settings, settings_of
 
 Tell = Callable[[str], None]

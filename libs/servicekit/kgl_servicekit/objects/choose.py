@@ -2,12 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from kgl_servicekit.objects.directory import DirectoryStore
-from kgl_servicekit.objects.port import ObjectStore, is_key
-from kgl_servicekit.objects.s3 import S3Store
-from kgl_servicekit.objects.s3_connection import S3Connection, origin
+from kgl_servicekit.objects.port import ObjectStore
 from kgl_servicekit.settings import NotConfigured, ServiceSettings
 
 
@@ -30,26 +27,12 @@ async def opened(objects: ObjectStore) -> AsyncIterator[None]:
         await objects.stop()
 
 
-def s3_prefix(prefix: str) -> str:
-    """The folder in the bucket, without slashes around it; raises NotConfigured."""
-    inner = prefix.strip("/")
-    if inner and not is_key(inner):
-        raise NotConfigured("KGL_S3_PREFIX takes words of letters, digits, `.`, `_`, `-`, with `/` between")
-    return inner
-
-
-def s3_connection(url: str, ca: Path | None, **others: str) -> S3Connection:
-    """A connection to a server as an operator has set it; `others` are as S3Connection has them. NotConfigured."""
-    server = origin(url)
-    if server is None:
-        raise NotConfigured("set KGL_S3_URL to http(s)://host:port of the S3 server")
-    try:
-        return S3Connection(url=server, ca=ca, **others)  # type: ignore[arg-type]
-    except OSError as error:
-        raise NotConfigured(f"KGL_S3_CA names no file of certificates: {error}") from error
-
-
 def _s3(settings: ServiceSettings, read_only: bool) -> ObjectStore:
+    # loaded here, so that a process on a directory does without the client library
+    from kgl_servicekit.objects.s3 import S3Store
+    from kgl_servicekit.objects.s3_connection import origin
+    from kgl_servicekit.objects.s3_settings import s3_connection, s3_prefix
+
     if not settings.s3_access_key:
         raise NotConfigured("set KGL_S3_ACCESS_KEY to the service's user on the S3 server")
     if not settings.s3_secret_key:

@@ -17,9 +17,9 @@ from loguru import logger
 
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.port import ObjectEntry, ObjectExists, ObjectInfo, ObjectMissing, checked
-from kgl_servicekit.objects.s3_check import check_settings
 from kgl_servicekit.objects.s3_connection import Refused, S3Connection, Unreachable
 from kgl_servicekit.objects.s3_multipart import abort_leftovers, parts_of, uploading
+from kgl_servicekit.objects.s3_settings import check_settings
 
 _SHA256 = "x-amz-meta-kgl-sha256"
 NEW = {"if-none-match": "*"}

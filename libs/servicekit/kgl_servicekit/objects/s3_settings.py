@@ -1,6 +1,9 @@
-"""What an operator has set wrong, by what an S3 server says to a first request."""
+"""A connection as an operator has set it, and what is wrong with it by what the server says to a first request."""
 
-from kgl_servicekit.objects.s3_connection import Refused, S3Connection, Unreachable
+from pathlib import Path
+
+from kgl_servicekit.objects.port import is_key
+from kgl_servicekit.objects.s3_connection import Refused, S3Connection, Unreachable, origin
 from kgl_servicekit.settings import NotConfigured
 
 _WRONG = {
@@ -12,6 +15,25 @@ _WRONG = {
     "AuthorizationHeaderMalformed": "KGL_S3_REGION is not that of the server at KGL_S3_URL",
     "PermanentRedirect": "KGL_S3_REGION or KGL_S3_URL is not that of the bucket of KGL_S3_BUCKET",
 }
+
+
+def s3_prefix(prefix: str) -> str:
+    """The folder in the bucket, without slashes around it; raises NotConfigured."""
+    inner = prefix.strip("/")
+    if inner and not is_key(inner):
+        raise NotConfigured("KGL_S3_PREFIX takes words of letters, digits, `.`, `_`, `-`, with `/` between")
+    return inner
+
+
+def s3_connection(url: str, ca: Path | None, **others: str) -> S3Connection:
+    """A connection to a server as an operator has set it; `others` are as S3Connection has them. NotConfigured."""
+    server = origin(url)
+    if server is None:
+        raise NotConfigured("set KGL_S3_URL to http(s)://host:port of the S3 server")
+    try:
+        return S3Connection(url=server, ca=ca, **others)  # type: ignore[arg-type]
+    except OSError as error:
+        raise NotConfigured(f"KGL_S3_CA names no file of certificates: {error}") from error
 
 
 async def check_settings(connection: S3Connection, prefix: str) -> None:
