@@ -151,7 +151,7 @@ class Service:
 def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     """The command of a service: `api`, `worker`, `relay`, `migrate` or `rebuild <name>`.
 
-    What an operator has set wrong ends it with one line that names the setting.
+    What an operator has set wrong ends it with one line that names the setting, as does a server that is out.
     """
     parser = argparse.ArgumentParser(
         description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
@@ -166,7 +166,7 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
         service = build(settings, bus_of(settings, f"{settings_class.__module__}/{settings.worker_name}"))
         configure_logging(settings.log_level, service.name)
         run(_role(service, asked))
-    except* NotConfigured as wrong:
+    except* (NotConfigured, Unavailable) as wrong:
         sys.exit("\n".join(str(each) for each in _leaves(wrong)))
 
 
