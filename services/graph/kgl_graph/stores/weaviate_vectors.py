@@ -59,8 +59,8 @@ class WeaviateVectors:
                 raise NotConfigured(
                     f"KGL_WEAVIATE_API_KEY is not accepted by {self._connection.address.url}"
                 ) from refused
-            except VectorsUnavailable:
-                waiting = asyncio.create_task(self._wait())
+            except VectorsUnavailable as out:
+                waiting = asyncio.create_task(self._wait(out))
             yield
         finally:
             if waiting is not None:
@@ -129,7 +129,7 @@ class WeaviateVectors:
 
     async def workspaces(self) -> list[UUID]:
         async def names(client: WeaviateAsyncClient) -> list[UUID]:
-            return [UUID(name) for name in await client.collections.use(self._name).tenants.get()]
+            return [UUID(name) for name in await client.collections.use(self._name).tenants.get() if _is_uuid(name)]
 
         return await self._connection.use(names, _READ)
 
@@ -165,22 +165,26 @@ class WeaviateVectors:
     def _tenant(self, client: WeaviateAsyncClient, workspace: UUID) -> CollectionAsync:
         return client.collections.use(self._name).with_tenant(str(workspace))
 
-    async def _wait(self) -> None:
+    async def _wait(self, out: VectorsUnavailable) -> None:
+        """Say what is waited for until the server answers; every use tries for itself meanwhile."""
+        address = self._connection.address
         while True:
-            logger.bind(url=self._connection.address.url, grpc=self._connection.address.grpc).warning(
+            logger.bind(url=address.url, grpc=address.grpc, error=str(out.__cause__ or out)).warning(
                 "vectors.unreachable: waiting for Weaviate at KGL_WEAVIATE_URL and KGL_WEAVIATE_GRPC"
             )
             await asyncio.sleep(_RETRY)
             try:
                 await self.ping()
                 return
-            except VectorsUnavailable:
-                continue
+            except VectorsUnavailable as still:
+                out = still
             except (NotConfigured, VectorsRefused) as wrong:
                 logger.error(f"vectors.wrong: {wrong}")
 
     async def _prepare(self, client: WeaviateAsyncClient) -> None:
         """Make the collection if it is missing; of processes that start together one does."""
+        if not await client.is_ready():  # it answers some seconds before it knows its collections
+            raise VectorsUnavailable(retry_after=2)
         if not await client.collections.exists(self._name):
             try:
                 await self._make(client)
@@ -222,3 +226,10 @@ def of_objects(errors: Sequence[str], sent: int) -> Exception:
     sentence = f"{len(errors)} of {sent} vectors were not kept: {'; '.join(sorted(set(errors)))[:500]}"
     passing = all(any(word in error.lower() for word in _PASSING) for error in errors)
     return VectorsUnavailable(sentence, retry_after=2) if passing else VectorsRefused(sentence)
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
