@@ -1,6 +1,7 @@
 """Vectors in Weaviate: one collection, a tenant for each workspace, vectors of our own, compared by cosine."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -81,16 +82,24 @@ class WeaviateVectors:
         await self._connection.use(ask, _PING)
 
     async def put(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> None:
+        """Keep vectors so that a server that is killed afterwards still finds them.
+
+        A server answers when the objects are in its log, but the index of the vectors may not be: 1.35 flushes that
+        log before the batch is indexed. The next batch of the tenant flushes it, so the last object is sent once more,
+        which changes nothing else. And vectors that were lost so are not indexed when the same are sent again, since
+        they are unchanged; so each time they have another length, which cosine does not see.
+        """
+        length = random.uniform(1, 2)  # noqa: S311
         objects = [
             DataObject(
                 uuid=derived_id(workspace, item.chunk_id),
                 properties={"document_id": document, "version": version, "chunk_id": item.chunk_id},
-                vector={_VECTOR: list(item.vector)},
+                vector={_VECTOR: [length * value for value in item.vector]},
             )
             for item in items
         ]
-        for first in range(0, len(objects), _BATCH):
-            batch = objects[first : first + _BATCH]
+        batches = [objects[first : first + _BATCH] for first in range(0, len(objects), _BATCH)]
+        for batch in (*batches, objects[-1:]):
             if errors := await self._connection.use(partial(self._insert, workspace, batch), _PUT):
                 raise of_objects(errors, len(batch))
 

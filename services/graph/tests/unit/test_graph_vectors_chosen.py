@@ -9,14 +9,16 @@ from grpc.aio import AioRpcError, Metadata
 from pydantic import ValidationError
 from weaviate import exceptions as wrong
 
+from kgl_graph.db.search_index import Embedded
 from kgl_graph.settings import GraphSettings
 from kgl_graph.stores.choose_vectors import vectors_of
 from kgl_graph.stores.swept_index import SweptIndex
 from kgl_graph.stores.vector_store import VectorsRefused, VectorsUnavailable
 from kgl_graph.stores.vectors import PgVectorIndex
 from kgl_graph.stores.weaviate_connection import Address, KeyRefused, WeaviateConnection
-from kgl_graph.stores.weaviate_vectors import of_objects
+from kgl_graph.stores.weaviate_vectors import WeaviateVectors, of_objects
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.ids import uuid7
 from kgl_servicekit.settings import NotConfigured
 
 DATABASE = Database("postgresql:///none", service="graph")
@@ -112,3 +114,32 @@ def test_errors_of_single_objects_pass_when_all_of_them_do() -> None:
     assert isinstance(lasting, VectorsRefused)
     assert "2 of 250" in str(lasting)
     assert "lengths" in str(lasting)
+
+
+class Recorded(WeaviateVectors):
+    """A store whose server is a list of the batches that it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(Address(url="http://127.0.0.1:1", grpc="127.0.0.1:2"), "KglChunk")
+        self.sent: list[list[Any]] = []
+
+        async def use(act: Any, within: float) -> Any:
+            return await act(None)
+
+        self._connection.use = use  # type: ignore[method-assign]
+
+    async def _insert(self, workspace: Any, batch: list[Any], client: Any) -> list[str]:
+        self.sent.append(batch)
+        return []
+
+
+async def test_the_last_vector_is_sent_once_more_and_the_same_ones_again_have_another_length() -> None:
+    store, workspace = Recorded(), uuid7()
+    items = [Embedded(uuid7(), [3.0, 4.0]) for _ in range(251)]
+    for _ in range(2):
+        await store.put(workspace, uuid7(), 1, items)
+    assert [len(batch) for batch in store.sent] == [250, 1, 1] * 2
+    assert store.sent[2] == store.sent[1]
+    first, again = store.sent[0][0].vector["default"], store.sent[3][0].vector["default"]
+    assert first != again
+    assert [first[1] / first[0], again[1] / again[0]] == pytest.approx([4 / 3, 4 / 3])
