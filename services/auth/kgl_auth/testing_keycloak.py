@@ -67,7 +67,7 @@ class FakeKeycloak(httpx.AsyncBaseTransport):
         self._codes: dict[str, _Code] = {}
         self._refresh: dict[str, tuple[str, str]] = {}
         self._used: set[str] = set()
-        self._browsers: dict[int, str] = {}
+        self._browsers: dict[object, str] = {}
 
     # what people and administrators do
 
@@ -80,14 +80,14 @@ class FakeKeycloak(httpx.AsyncBaseTransport):
     async def log_in(self, url: str, email: str, password: str, browser: object) -> str:
         """Where the browser is sent back to; one that has logged in before is not asked again."""
         asked = dict(parse_qsl(urlsplit(url).query))
-        known = self._browsers.get(id(browser))
+        known = self._browsers.get(browser)
         if known not in self.sessions:
             user = next(user for user in self.users.values() if user.email == email)
             if not user.enabled or user.password != password:
                 raise LookupError("the login page again")
             known = new_secret()[:24]
             self.sessions[known] = user.id
-            self._browsers[id(browser)] = known
+            self._browsers[browser] = known
         code = new_secret()
         self._codes[code] = _Code(asked, known)
         return with_query(asked["redirect_uri"], code=code, state=asked["state"], iss=self.issuer)
@@ -367,8 +367,8 @@ async def keycloak_for_tests(
     """The service with a realm; `changes` are settings. Its loop does not run: tests call `watch.read`."""
     settings = settings_with_keycloak(roles, **changes)
     service = build(settings, MemoryBus(), transport)
-    bound = [getattr(loop, "__self__", None) for loop in service.loops]
-    watch = next(each for each in bound if isinstance(each, KeycloakWatch))
+    owners = (getattr(loop, "__self__", None) for loop in service.loops)
+    watch = next(owner for owner in owners if isinstance(owner, KeycloakWatch))
     kit = KeycloakKit(service=service, app=service.api(), realm=realm, watch=watch)
     async with service.opened():
         try:

@@ -31,7 +31,7 @@ class KeycloakRealm:
         self.url = server.url
         self._server = server
         self._http = httpx.AsyncClient(timeout=30, trust_env=False)
-        self._browsers: dict[int, httpx.AsyncClient] = {}
+        self._browsers: dict[object, httpx.AsyncClient] = {}
         self._groups: dict[str, str] = {}
 
     @property
@@ -73,7 +73,7 @@ class KeycloakRealm:
         return UUID(made.headers["location"].rpartition("/")[2])
 
     async def log_in(self, url: str, email: str, password: str, browser: object) -> str:
-        there = self._browsers.setdefault(id(browser), _browser())
+        there = self._browsers.setdefault(browser, _browser())
         page = await there.get(url.replace(PUBLIC_URL, self.url))
         if page.status_code != 302:
             page = await self.submit(there, page, email, password)
