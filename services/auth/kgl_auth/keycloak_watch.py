@@ -25,6 +25,7 @@ from kgl_servicekit.errors import Unavailable
 
 _NAME = "keycloak"
 _OVERLAP = timedelta(seconds=30)  # an event may be seen some time after the moment that it bears
+_SKEW = timedelta(minutes=5)  # by which our clock may be ahead of Keycloak's
 _KEPT = timedelta(days=1)  # less than Keycloak keeps events
 _A_SECOND = timedelta(seconds=1)  # tokens bear whole seconds
 
@@ -63,25 +64,30 @@ class KeycloakWatch:
         """Take in what has happened since the last time. Raises Unavailable; what was taken in is not undone."""
         started = self._now()
         position = await self._database.run((), find_position, _NAME)
-        since = (position or started) - _OVERLAP
+        reached = position or started - _SKEW
+        since = reached - _OVERLAP
         last = self._read_at or position
         if last is None or started - last > _KEPT:
             await self._look_at_everybody(started)
         events = [*await self._users.admin_events(since), *await self._users.user_events(since)]
         own = await self._users.own_id() if events else ""
-        newest = position or started
+        looks: dict[UUID, datetime] = {}
         for event in sorted(events, key=_time_of):
-            at = _time_of(event)
-            if str(event.get("id")) not in self._seen and (event.get("authDetails") or {}).get("userId") != own:
-                await self._take_in(event, at)
-            self._seen[str(event.get("id"))] = at
-            newest = max(newest, at)
+            if str(event.get("id")) in self._seen or (event.get("authDetails") or {}).get("userId") == own:
+                continue
+            if (user_id := await self._take_in(event, _time_of(event))) is not None:
+                looks[user_id] = _time_of(event)  # of the last one: tokens may have been given since the first
+        for user_id, at in looks.items():
+            await self._look_at(user_id, at)
+        newest = max([reached, *map(_time_of, events)])
         await self._database.run((), move_position, (_NAME, newest))
+        self._seen |= {str(event.get("id")): _time_of(event) for event in events}
         self._seen = {name: at for name, at in self._seen.items() if at >= newest - _OVERLAP}
         self._read_at = started
         PROVIDER_READ_AT.set(time.time())
 
-    async def _take_in(self, event: dict[str, Any], at: datetime) -> None:
+    async def _take_in(self, event: dict[str, Any], at: datetime) -> UUID | None:
+        """End what has ended; the user whose present state has to be looked at, if any."""
         kind, path = event.get("resourceType"), str(event.get("resourcePath") or "").split("/")
         user_id = _uuid(event.get("userId") if kind is None else path[1] if len(path) > 1 else None)
         if event.get("type") == "LOGOUT" and user_id is not None and event.get("sessionId"):
@@ -98,7 +104,8 @@ class KeycloakWatch:
         elif kind == "USER" and path[-1] == "logout" and user_id is not None:
             await self._put_out([user_id], at, "logged_out_at_provider")
         elif user_id is not None and (kind == "USER" or kind is None):
-            await self._look_at(user_id, at)
+            return user_id
+        return None
 
     async def _look_at(self, user_id: UUID, at: datetime) -> None:
         """Put a user out who may not log in any more."""

@@ -13,7 +13,7 @@ import httpx
 
 from kgl_auth.domain.pkce import challenge_of, new_verifier
 from kgl_auth.testing import PASSWORD, PUBLIC_URL
-from kgl_auth.testing_keycloak import SECRET
+from kgl_auth.testing_fake_keycloak import SECRET
 from kgl_servicekit.testing.servers import Login
 
 _FILE = Path(__file__).parents[3] / "deploy" / "keycloak" / "kgl-realm.json"

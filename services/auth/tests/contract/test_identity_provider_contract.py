@@ -10,7 +10,8 @@ import pytest
 
 from kgl_auth.bootstrap import MIGRATIONS
 from kgl_auth.testing import PASSWORD, PUBLIC_URL, AuthKit, Person, auth_for_tests
-from kgl_auth.testing_keycloak import FakeKeycloak, keycloak_for_tests
+from kgl_auth.testing_fake_keycloak import FakeKeycloak
+from kgl_auth.testing_keycloak import keycloak_for_tests
 from kgl_auth.testing_keycloak_server import realm_on, settings_of
 from kgl_contracts.identity import SessionRevoked
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
