@@ -120,21 +120,26 @@ async def register_on_kafka(settings: ModuleSettings, name: str, topics: Sequenc
 
 async def _enable(name: str, capabilities: Sequence[str], *, mode: Literal["required", "optional"]) -> None:
     """Enable the module in the workspace of the operator's key."""
-    url, path = settings_of(SystemSettings).public_url, f"/auth/v1/modules/{name}"
+    url = settings_of(SystemSettings).public_url
     try:
         credentials = Home.from_environment().credentials(url)
     except HomeRefused as refused:
         raise NotConfigured(str(refused)) from refused
     if credentials is None:
-        _note(f"not enabled in a workspace: no credentials.json for {url}; PUT {path} does that")
+        _note(f"not enabled in a workspace: no credentials.json for {url}; PUT /auth/v1/modules/{name} does that")
         return
-    served = sorted(set(capabilities))
     async with Api(url, credentials.api_key) as api:
-        try:
-            await api.request("PUT", path, json={"capabilities": served, "mode": mode})
-        except (ApiProblem, ApiUnreachable) as failed:
-            raise NotConfigured(f"{name} is not enabled: PUT {url}{path}: {failed}") from failed
-    _note(f"enabled in the workspace {credentials.workspace} for {', '.join(served)}, {mode}")
+        await enable(api, name, capabilities, mode)
+    _note(f"enabled in the workspace {credentials.workspace}, {mode}")
+
+
+async def enable(api: Api, name: str, capabilities: Sequence[str], mode: Literal["required", "optional"]) -> None:
+    """Enable a module in the workspace of the key. Raises NotConfigured with the answer of auth."""
+    path = f"/auth/v1/modules/{name}"
+    try:
+        await api.request("PUT", path, json={"capabilities": sorted(set(capabilities)), "mode": mode})
+    except (ApiProblem, ApiUnreachable) as failed:
+        raise NotConfigured(f"{name} is not enabled; PUT {path}: {failed}") from failed
 
 
 def _note(line: str) -> None:
