@@ -80,6 +80,7 @@ class Relay:
         heartbeat: Heartbeat | None = None,
         batch: int = 1000,
         lease: float = 6.0,
+        lives_every: float = 5.0,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -91,6 +92,8 @@ class Relay:
         self._producer: Producer | None = None
         self._acked: Acked = [], []
         self._last_beat = 0.0
+        self._lives_every = lives_every
+        self._lives_at = 0.0
         self.lost: BrokerLostData | None = None
         service = database.service
         self._pending, self._relayed = RELAY_PENDING.labels(service), RELAYED.labels(service)
@@ -144,6 +147,7 @@ class Relay:
         if self._shards.overdue:
             return True  # the shards may be another relay's by now: ask for them again before anything is sent
         failpoint("relay.read")
+        await self._check_lives()
         if rows:
             await self._send(rows)
         if len(rows) < self._batch:
@@ -212,6 +216,14 @@ class Relay:
         producer = await self._open_producer()
         await producer.send([self._heartbeat(at)])
         self._last_beat = time.monotonic()
+
+    async def _check_lives(self) -> None:
+        """Now and then while a producer is open; before a new one is, all is compared, and as long as it is lost."""
+        if self.lost is not None:
+            await self._memory.check()
+        elif self._producer is not None and time.monotonic() >= self._lives_at:
+            await self._memory.check_lives()
+            self._lives_at = time.monotonic() + self._lives_every
 
     async def _open_producer(self) -> Producer:
         """The producer; before a new one sends, the bus must still have what it acknowledged."""

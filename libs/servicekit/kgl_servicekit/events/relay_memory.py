@@ -58,6 +58,21 @@ class Memory:
         if lost:
             raise BrokerLostData(lost)
 
+    async def check_lives(self) -> None:
+        """Raise BrokerLostData where a topic that was sent to has been made anew under an open producer.
+
+        No send fails then: a broker takes them for the new topic as if nothing had been.
+        """
+        lost = []
+        for topic, known in self._incarnations.items():
+            try:
+                if await self._bus.incarnation(topic) != known:
+                    lost.append(topic)
+            except TopicMissing:
+                lost.append(topic)
+        if lost:
+            raise BrokerLostData(lost)
+
     async def remember(self, tx: Transaction, acks: Sequence[Ack]) -> None:
         """Note the furthest acknowledged offset of each partition."""
         furthest: dict[tuple[str, int], int] = {}

@@ -62,6 +62,24 @@ async def test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_
     assert [version for document, version in handler.seen if document == first] == [1, 2, 3, 4]
 
 
+async def test_a_topic_that_is_made_anew_under_an_open_producer_is_noticed_though_no_send_fails(
+    database: Database, bus: MemoryBus
+) -> None:
+    handler, document = Handler(), uuid7()
+    relay = Relay(database, bus, worker="a", lives_every=0.05)
+    async with running(relay.run, SubscriptionRunner(database, bus, handler.subscription).run):
+        await _tell(database, document, 2)
+        await eventually(lambda: _effects(database, 2))
+        await eventually(lambda: _pending_is(database, 0))
+        bus.forget(DOCUMENTS.name)
+        await eventually(lambda: _noticed(relay))
+        await _tell(database, document, 1)
+        assert await database.run((), refill, [DOCUMENTS.name]) == 2
+        await eventually(lambda: _effects(database, 3))
+        await eventually(lambda: _forgiven(relay))
+    assert set((await consumed_events(database)).values()) == {1}
+
+
 async def _effects(database: Database, expected: int) -> bool:
     return len(await consumed_events(database)) == expected
 
