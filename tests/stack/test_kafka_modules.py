@@ -165,13 +165,13 @@ async def test_registering_again_gives_another_password_and_takes_what_is_not_as
 async def test_a_module_that_lacks_a_right_says_so_instead_of_waiting_for_ever(
     broker: KafkaBroker, tmp_path: Path
 ) -> None:
-    properties = await asyncio.to_thread(register, broker, tmp_path, "blind", "--topic", "kgl.content")
+    properties = await asyncio.to_thread(register, broker, tmp_path, "blind", "--topic", AI.name)
     environment = kafka_environment({"KGL_KAFKA_PROPERTIES": str(properties)})
-    module = EventModule("blind")
+    module = EventModule("stranger")  # reads what it may, with a group that it may not use
 
     @module.on(ExtractionRequested)
     async def answer(event: Event[ExtractionRequested]) -> None: ...
 
     session = KafkaEvents(module, environment["KGL_KAFKA_BOOTSTRAP"], kafka_options(environment)).session()
-    with pytest.raises(TopicAuthorizationFailedError):
+    with pytest.raises(GroupAuthorizationFailedError):
         await asyncio.wait_for(session.run(), 30)
