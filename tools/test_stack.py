@@ -68,7 +68,6 @@ def main() -> int:
 
 def _servers(settings: dict[str, str]) -> dict[str, object]:
     """Where tests reach the servers: by the addresses of their containers, and Kafka by its listener on this host."""
-    _admin_by_scram(settings)
     return {
         "postgres": {
             "url": f"postgresql://postgres:{settings['KGL_POSTGRES_PASSWORD']}@{_address('postgres')}:5432/postgres"
@@ -100,26 +99,6 @@ def _address(service: str) -> str:
     )
     found: str = networks[f"{PROJECT}_data"]["IPAddress"]
     return found
-
-
-def _admin_by_scram(settings: dict[str, str]) -> None:
-    """Let the administrator log in at the listener on this host too; theirs has a name that only containers know."""
-    password = settings["KGL_KAFKA_ADMIN_PASSWORD"]
-    login = (
-        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config="
-        f'org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="{password}";\n'
-    )
-    script = (
-        "cat > /tmp/admin && /opt/kafka/bin/kafka-configs.sh --bootstrap-server kafka:9095 --command-config /tmp/admin "
-        f"--alter --entity-type users --entity-name admin --add-config 'SCRAM-SHA-512=[password={password}]'"
-    )
-    subprocess.run(
-        ["docker", "exec", "--interactive", f"{PROJECT}-kafka-1", "sh", "-c", script],
-        input=login.encode(),
-        stdout=subprocess.DEVNULL,
-        check=True,
-        timeout=60,
-    )
 
 
 def _tell_versions(servers: dict[str, dict[str, str]], console: Console) -> None:

@@ -61,6 +61,7 @@ def _defaults(port: int) -> dict[str, str]:
         "KGL_PUBLIC_URL": f"http://localhost:{port}",
         "KGL_EGRESS_ALLOW": "host.docker.internal:8099",
         "KGL_OPEN_REGISTRATION": "true",
+        "KGL_KAFKA_ADMIN_SCRAM": "true",
     }
 
 
