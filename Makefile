@@ -68,11 +68,13 @@ check: $(VENV)/development ## format, lint, types, layers, drift of schemas, mig
 	$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/kgl_*)) tools tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python tools/contracts.py --check
+	$(BIN)/python -m tools.openapi --check
 	$(BIN)/python tools/migrations.py
 	$(BIN)/python -m tools.locks
 
-contracts: $(VENV)/development ## write the JSON Schemas and asyncapi.yaml anew
+contracts: $(VENV)/development ## write the JSON Schemas, asyncapi.yaml and openapi.json anew
 	$(BIN)/python tools/contracts.py
+	$(BIN)/python -m tools.openapi
 
 format: $(VENV)/development ## format the code
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

@@ -22,6 +22,7 @@ async def serve(home: Home, port: int | None, console: Console) -> int:
             console.print("The port has changed: access tokens issued before are void, API keys stay valid.")
         console.print(f"ready after {time.monotonic() - begun:.1f} s")
         console.print(f"  URL        {credentials.url}")
+        console.print(f"  APIs       {credentials.url}/docs")
         console.print(f"  log in     {credentials.url}/auth/v1/login")
         console.print(f"  e-mail     {credentials.email}")
         console.print(f"  password   {credentials.password}")

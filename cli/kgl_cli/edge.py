@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from kgl_cli import docs
+
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -14,8 +16,8 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 class Edge:
     """Sends a request to the service whose prefix its path begins with.
 
-    What an nginx in front would do besides: other hosts than that of the public URL are redirected, and
-    metrics are not shown.
+    What an nginx in front would do besides: other hosts than that of the public URL are redirected, metrics are
+    not shown, and the documentation of the APIs is.
     """
 
     def __init__(self, public_url: str, routes: Mapping[str, App]) -> None:
@@ -46,22 +48,26 @@ class Edge:
             path = "/" + scope["path"].lstrip("/")
             return RedirectResponse(f"{self._public_url}{path}{query}", status_code=308)
         if scope["path"] == "/":
-            return Response(
-                orjson.dumps({"name": "Knowledge Graph Lab", "apis": [f"/{name}/v1" for name in sorted(self._routes)]}),
-                media_type="application/json",
-            )
+            apis = [f"/{name}/v1" for name in sorted(self._routes)]
+            told = {"name": "Knowledge Graph Lab", "docs": "/docs", "openapi": "/openapi.json", "apis": apis}
+            return Response(orjson.dumps(told), media_type="application/json")
         if scope["path"] == "/health":
             return JSONResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+        if scope["path"] in docs.FILES:
+            if scope["method"] not in {"GET", "HEAD"}:
+                return _problem(405, "method_not_allowed", "This address does not take this method.", Allow="GET, HEAD")
+            return docs.answer(scope)
         if not known:
             return _problem(404, "route_unknown", "There is nothing at this path; GET / lists the APIs.")
         return None
 
 
-def _problem(status: int, code: str, detail: str) -> Response:
+def _problem(status: int, code: str, detail: str, **headers: str) -> Response:
     return Response(
         orjson.dumps(
             {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
         ),
         status_code=status,
+        headers=headers,
         media_type="application/problem+json",
     )

@@ -29,7 +29,7 @@ from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.service import Service
 
 LOCAL_EGRESS = "127.0.0.1:8099"
-_BUILDERS: dict[str, tuple[Callable[..., Service], type[Any], tuple[str, ...]]] = {
+BUILDERS: dict[str, tuple[Callable[..., Service], type[Any], tuple[str, ...]]] = {
     "auth": (kgl_auth.bootstrap.build, AuthSettings, ("auth",)),
     "ingest": (kgl_ingest.bootstrap.build, IngestSettings, ("ingest", "operations")),
     "graph": (kgl_graph.bootstrap.build, GraphSettings, ("graph", "modules")),
@@ -49,14 +49,14 @@ async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
     databases = await open_databases(home)
     try:
         bus = PostgresBus(databases.service("kgl_bus"), worker="dev")
-        services = {name: _build(name, home, databases, bus, url) for name in _BUILDERS}
+        services = {name: _build(name, home, databases, bus, url) for name in BUILDERS}
         await _migrate(databases, list(services.values()))
         async with AsyncExitStack() as stack:
             apis: dict[str, App] = {}
             for name, service in services.items():
                 app = service.api()
                 await stack.enter_async_context(app.router.lifespan_context(app))
-                apis |= dict.fromkeys(_BUILDERS[name][2], app)
+                apis |= dict.fromkeys(BUILDERS[name][2], app)
             await stack.enter_async_context(_serving(Edge(url, apis), port))
             credentials = await ensure_first_owner(home, services["auth"], url)
             await stack.enter_async_context(_working(list(services.values()), bus, credentials))
@@ -74,7 +74,7 @@ async def _migrate(databases: Databases, services: Sequence[Service]) -> None:
 
 
 def _build(name: str, home: Home, databases: Databases, bus: PostgresBus, url: str) -> Service:
-    build, settings, _ = _BUILDERS[name]
+    build, settings, _ = BUILDERS[name]
     return build(
         settings(
             env="development",

@@ -48,6 +48,8 @@ _PROBLEM = {
         },
     },
 }
+# as RFC 9110 has them; Python before 3.13 has older names
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 _SECURITY = {
     "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "kgl_<id>_<secret>"},
@@ -118,7 +120,7 @@ def _problem_response(status: int, problems: list[type[Problem]]) -> dict[str, A
     lines = [f"- `{problem.code}`: {problem.sentence}" for problem in dict.fromkeys(problems)]
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        "description": "\n".join([HTTPStatus(status).phrase, "", *lines]),
+        "description": "\n".join([_PHRASES.get(status) or HTTPStatus(status).phrase, "", *lines]),
         "content": {MEDIA_TYPE: {"schema": schema}},
     }
 
