@@ -1,7 +1,9 @@
 """The documentation of the APIs at the embedded edge: the page, what it loads, and that it asks no other host."""
 
+import json
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from kgl_cli.docs import FILES, HEADERS
 from kgl_cli.edge import Edge
 
+ROOT = Path(__file__).parents[2]
 URL = "http://localhost:8080"
 
 
@@ -80,3 +83,20 @@ async def test_who_has_it_already_is_told_so_and_nobody_can_change_it(http: http
     refused = await http.post("/docs")
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
     assert (await http.get("/docs", headers={"Host": "evil.example"})).headers["location"] == f"{URL}/docs"
+
+
+def test_nginx_says_the_same_of_the_same_files() -> None:
+    configuration = (ROOT / "deploy/nginx/kgl/docs.conf").read_text()
+    told = re.findall(r'add_header (\S+) (?:"([^"]*)"|(\S+)) always;', configuration)
+    assert {name: quoted or plain for name, quoted, plain in told} == dict(HEADERS)
+    served = re.search(r"docs/\(([^)]*)\)", configuration)
+    assert served is not None
+    assert {f"/docs/{name}" for name in served[1].replace("\\", "").split("|")} == {
+        *(FILES.keys() - {"/docs", "/docs/", "/openapi.json"}),
+        "/docs/page.html",
+    }
+    recipe = (ROOT / "deploy/nginx/Dockerfile").read_text()
+    assert all(file.name in recipe for file in FILES.values())
+    front = re.search(r"return 200 '(\{\"name\":.*\})'", (ROOT / "deploy/nginx/routes.template").read_text())
+    assert front is not None
+    assert json.loads(front[1])["docs"] == "/docs"

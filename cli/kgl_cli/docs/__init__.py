@@ -21,6 +21,7 @@ FILES: Mapping[str, Path] = {
     "/docs/favicon-32x32.png": _SWAGGER / "favicon-32x32.png",
     "/openapi.json": OPENAPI,
 }
+# the same as in deploy/nginx/kgl/docs.conf
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (

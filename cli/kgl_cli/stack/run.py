@@ -79,6 +79,7 @@ async def _credentials(settings: Mapping[str, str]) -> Credentials:
 def _tell(console: Console, home: Home, settings: Mapping[str, str], credentials: Credentials) -> None:
     url = credentials.url
     console.print(f"  URL        {url}")
+    console.print(f"  APIs       {url}/docs")
     console.print(f"  log in     {url}/auth/v1/login")
     console.print(f"  e-mail     {credentials.email}")
     console.print(f"  password   {credentials.password}")
