@@ -49,6 +49,9 @@ test-all: $(VENV)/development ## all tests, and those that take long: killed at 
 test-stack: $(VENV)/development ## tests on real servers (needs Docker): contracts of all adapters, faults, access
 	@$(BIN)/python -m tools.test_stack
 
+bench-stack: $(VENV)/development ## measure the compose system (needs Docker); writes build/bench-stack.json
+	@$(BIN)/python -m tools.test_stack --bench
+
 coverage: $(VENV)/development ## how much of the code all tests but the end-to-end ones run: 95 % of the kit, 85 % of all
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q --ignore=tests/e2e

@@ -21,12 +21,12 @@ async def measure() -> list[Result]:
     async with hop_systems() as systems:
         for system in systems:
             for workspaces in (1, 1_000):
-                results += await _hop(system, workspaces)
-            results.append(await _against_plain(system))
+                results += await hop_results(system, workspaces)
+            results.append(await against_plain(system))
     return results
 
 
-async def _hop(system: HopSystem, workspaces: int) -> list[Result]:
+async def hop_results(system: HopSystem, workspaces: int) -> list[Result]:
     spent: dict[Hop, list[float]] = {system.ours: [], system.raw: []}
 
     async def rate(hop: Hop) -> float:
@@ -43,7 +43,7 @@ async def _hop(system: HopSystem, workspaces: int) -> list[Result]:
     ]
 
 
-async def _against_plain(system: HopSystem) -> Result:
+async def against_plain(system: HopSystem) -> Result:
     """Ours, and one message, one session, one publish at a time."""
 
     async def ours() -> float:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from kgl_contracts.topics import DOCUMENTS, GRAPH
 from kgl_servicekit.bus import postgres_schema as sql
+from kgl_servicekit.bus.kafka_connection import KafkaConnection
 
 BATCH = 500
 
@@ -75,19 +76,18 @@ class RawPostgres:
 class RawKafka:
     """aiokafka as its documentation shows it, with the durability of the runtime."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, connection: KafkaConnection, prefix: str = "") -> None:
+        self._options = connection.for_aiokafka()
+        self._source, self._target = prefix + DOCUMENTS.name, prefix + GRAPH.name
 
     async def start(self) -> None:
-        places = [TopicPartition(DOCUMENTS.name, number) for number in range(DOCUMENTS.partitions)]
-        self._consumer: Any = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, enable_auto_commit=False, fetch_max_wait_ms=50
-        )
+        places = [TopicPartition(self._source, number) for number in range(DOCUMENTS.partitions)]
+        self._consumer: Any = AIOKafkaConsumer(**self._options, enable_auto_commit=False, fetch_max_wait_ms=50)
         await self._consumer.start()
         self._consumer.assign(places)
         await self._consumer.seek_to_beginning(*places)
         self._producer: Any = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, enable_idempotence=True, acks="all", max_batch_size=256 * 1024
+            **self._options, enable_idempotence=True, acks="all", max_batch_size=256 * 1024
         )
         await self._producer.start()
 
@@ -111,7 +111,7 @@ class RawKafka:
     async def send(self, records: Sequence[tuple[str, dict[str, str], bytes]]) -> None:
         sent = [
             await self._producer.send(
-                GRAPH.name, value, key.encode(), headers=[(name, text.encode()) for name, text in headers.items()]
+                self._target, value, key.encode(), headers=[(name, text.encode()) for name, text in headers.items()]
             )
             for key, headers, value in records
         ]

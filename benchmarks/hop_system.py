@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -16,6 +16,7 @@ from kgl_contracts.envelope import Envelope
 from kgl_contracts.graph import DocumentIndexed
 from kgl_contracts.ingest import DocumentDeleted
 from kgl_contracts.topics import DOCUMENTS, GRAPH, OPERATIONS
+from kgl_servicekit.bus.kafka_connection import KafkaConnection
 from kgl_servicekit.bus.port import Bus, Record
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.database.engine import Database
@@ -26,7 +27,9 @@ from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdic
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import MIGRATIONS
 from kgl_servicekit.testing.kafka import MockKafkaBus, mock_cluster
+from kgl_servicekit.testing.kafka_server import KafkaServerBus, server_connection
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles, temporary_postgres
+from kgl_servicekit.testing.servers import Servers
 
 TOPICS = (DOCUMENTS, GRAPH, OPERATIONS)
 EFFECT = "insert into effect select * from unnest($1::uuid[], $2::uuid[], $3::int[])"
@@ -125,9 +128,29 @@ async def _kafka(_: PostgresForTests) -> AsyncIterator[Transport]:
         bus = MockKafkaBus(cluster, session=10, limit=15)
         await bus.start()
         try:
-            yield Transport(bus, RawKafka(cluster.bootstrap))
+            yield Transport(bus, RawKafka(KafkaConnection(bootstrap=cluster.bootstrap)))
         finally:
             await bus.stop()
+
+
+@asynccontextmanager
+async def kafka_server(servers: Servers) -> AsyncIterator[HopSystem]:
+    """A real broker, with a Postgres of this process beside it."""
+
+    @asynccontextmanager
+    async def opened(_: PostgresForTests) -> AsyncIterator[Transport]:
+        prefix = f"bench-{uuid4().hex}."
+        bus = KafkaServerBus(server_connection(servers), prefix=prefix, session=10, held=0.5)
+        await bus.start()
+        try:
+            await bus.declare(TOPICS)
+            yield Transport(bus, RawKafka(bus.connection, prefix))
+            await bus.forget()
+        finally:
+            await bus.stop()
+
+    with temporary_postgres() as url:
+        yield HopSystem("kafka", PostgresForTests(url), opened)
 
 
 async def _prepare(roles: Roles) -> None:

@@ -34,11 +34,14 @@ def main() -> int:
     """0 when the system started and every test passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the system running")
+    parser.add_argument("--bench", action="store_true", help="measure instead of testing")
     parser.add_argument("tests", nargs="*", help="files or options for pytest, instead of all")
     asked, options = parser.parse_known_args()
     folder = Path(os.environ.get("KGL_TEST_STACK", ROOT / "build" / "test-stack")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ |= {"KGL_ENV_FILE": str(folder / "env"), "KGL_HOME": str(folder), "KGL_PROJECT": PROJECT}
+    if asked.bench:  # one client is to ask as fast as it can
+        os.environ |= {"KGL_EDGE_RATE": "100000", "KGL_RATE_LIMIT_PER_MINUTE": "10000000"}
     if not (folder / "env").exists():
         for name in ("KGL_PORT", "KGL_KAFKA_HOST_PORT", "KGL_PROMETHEUS_PORT", "KGL_MAIL_PORT"):
             os.environ[name] = str(free_port())
@@ -51,9 +54,9 @@ def main() -> int:
         print(f"stack: started in {time.monotonic() - begun:.0f} s, images included", flush=True)
         servers = folder / "servers.json"
         servers.write_text(json.dumps(_servers(environment.read(folder / "env")), indent=2))
-        tests = [*(asked.tests or SUITES), *options]
+        tests = ["pytest", "-q", "--timeout", "300", *(asked.tests or SUITES), *options]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--timeout", "300", *tests],
+            [sys.executable, "-m", *(["benchmarks", "stack"] if asked.bench else tests)],
             env={**os.environ, "KGL_TEST_SERVERS": str(servers)},
             cwd=ROOT,
             check=False,
