@@ -139,7 +139,7 @@ def test_a_module_gets_no_name_or_topic_of_the_services(name: str, topic: object
         rights_of_module(name, [topic], "")
 
 
-def test_a_password_that_is_missing_or_empty_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_that_is_missing_or_empty_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KGL_KAFKA_ADMIN_BOOTSTRAP", "kafka:9095")
     monkeypatch.setenv("KGL_KAFKA_ADMIN_PASSWORD", "secret")
     for name, value in PASSWORDS.items():
@@ -149,10 +149,12 @@ def test_a_password_that_is_missing_or_empty_is_named(monkeypatch: pytest.Monkey
     wanted = wanted_by_services(settings)
     assert wanted.passwords == {service: f"{service}-secret" for service in SERVICES}
     assert {right.user for right in wanted.rights} == set(SERVICES)
-    monkeypatch.setenv("KGL_KAFKA_PASSWORD_GRAPH", "")
+    (tmp_path / "empty").touch()
+    monkeypatch.setenv("KGL_KAFKA_PASSWORD_GRAPH_FILE", str(tmp_path / "empty"))
     with pytest.raises(NotConfigured, match="of graph are empty"):
         wanted_by_services(settings_of(KafkaSetupSettings))
-    monkeypatch.delenv("KGL_KAFKA_PASSWORD_GRAPH")
+    monkeypatch.delenv("KGL_KAFKA_PASSWORD_GRAPH_FILE")
+    monkeypatch.setenv("KGL_KAFKA_PASSWORD_GRAPH", "")
     with pytest.raises(NotConfigured, match="set KGL_KAFKA_PASSWORD_GRAPH or KGL_KAFKA_PASSWORD_GRAPH_FILE"):
         settings_of(KafkaSetupSettings)
 

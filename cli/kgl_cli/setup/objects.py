@@ -20,6 +20,7 @@ from pydantic import Field, SecretStr
 
 from kgl_cli.setup.objects_users import MinioUsers, policy_of, user_of
 from kgl_cli.setup.telling import told
+from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.port import ObjectExists
 from kgl_servicekit.objects.s3 import NEW, S3Store
 from kgl_servicekit.objects.s3_connection import Refused, S3Connection
@@ -162,4 +163,11 @@ async def _is_minio(settings: ObjectsSetupSettings) -> bool:
 
 def run() -> None:
     """The command."""
-    told(lambda: setup(settings_of(ObjectsSetupSettings), typer.echo))
+    told(_setup)
+
+
+async def _setup() -> None:
+    try:
+        await setup(settings_of(ObjectsSetupSettings), typer.echo)
+    except Unavailable as out:
+        raise NotConfigured(f"KGL_S3_URL: {out.detail}") from out

@@ -6,7 +6,6 @@ from typing import Any
 
 import typer
 
-from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.settings import NotConfigured
 
 
@@ -14,6 +13,6 @@ def told(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run; what an operator has to mend ends the command with one line."""
     try:
         asyncio.run(work())
-    except (NotConfigured, Unavailable) as wrong:
+    except NotConfigured as wrong:
         typer.echo(str(wrong), err=True)
         raise typer.Exit(1) from wrong

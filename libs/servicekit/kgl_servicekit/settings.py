@@ -98,7 +98,7 @@ class ServiceSettings(Settings):
             raise ValueError("KGL_EGRESS_ALLOW is for development; unset it in production")
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, SecretStr) and _secret_in(value.get_secret_value()).lower() in _GUESSED:
+            if isinstance(value, SecretStr) and _is_guessed(value.get_secret_value()):
                 setting = f"{PREFIX}{name}".upper()
                 raise ValueError(f"{setting} has no secret, or one that anybody would guess; set another")
         return self
@@ -142,9 +142,13 @@ def settings_of(settings_class: type[S]) -> S:
         raise NotConfigured(f"a file that a KGL_..._FILE names cannot be read: {unreadable}") from unreadable
 
 
-def _secret_in(value: str) -> str:
-    """What is secret in the value: of a URL its password."""
-    return (urlsplit(value).password or "") if "://" in value else value
+def _is_guessed(value: str) -> bool:
+    """Whether what is secret in the value, of a URL its password, is empty or well known."""
+    if "://" not in value:
+        return value.lower() in _GUESSED
+    url = urlsplit(value)
+    # a socket of this machine tells who is there by itself
+    return bool(url.hostname) and (url.password or "").lower() in _GUESSED
 
 
 def _told(place: tuple[int | str, ...], message: str) -> str:

@@ -204,7 +204,7 @@ async def auth_for_tests(roles: Roles, **changes: Any) -> AsyncIterator[AuthKit]
         "env": "test",
         "public_url": PUBLIC_URL,
         "database_url": roles.service,
-        "bus_url": "postgresql://unused",
+        "bus_url": "postgresql:///unused",
         "oidc_clients": (CLIENT, OTHER_CLIENT),
         "argon2_passes": 1,
         "argon2_memory_kib": 64,

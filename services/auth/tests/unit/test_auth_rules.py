@@ -125,7 +125,7 @@ def test_a_client_has_absolute_redirect_uris_alone(uri: str) -> None:
 
 
 def settings(**values: Any) -> AuthSettings:
-    return AuthSettings(**{"database_url": "postgresql://x", "bus_url": "postgresql://x", **values})
+    return AuthSettings(**{"database_url": "postgresql://x:hidden@x", "bus_url": "postgresql://x:hidden@x", **values})
 
 
 def test_registration_is_closed_in_production_unless_it_is_opened() -> None:

@@ -48,7 +48,6 @@ def test_weaviate_needs_no_branch_and_is_checked_and_swept() -> None:
         ({"weaviate_url": "http://weaviate:8080", "weaviate_grpc": "weaviate"}, "KGL_WEAVIATE_GRPC"),
         ({"weaviate_url": "http://weaviate:8080", "weaviate_grpc": ":1"}, "KGL_WEAVIATE_GRPC"),
         ({"weaviate_url": "http://weaviate:8080", "env": "production"}, "KGL_WEAVIATE_API_KEY"),
-        ({"weaviate_url": "http://w:1", "weaviate_api_key": "", "env": "production"}, "KGL_WEAVIATE_API_KEY"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(values: dict[str, Any], named: str) -> None:

@@ -272,7 +272,7 @@ async def test_the_migration_takes_over_the_files_of_documents_that_are_there(po
     workspace, document = uuid7(), uuid7()
     async with postgres.database() as roles:
         async with migrations._connect(roles.owner) as connection:
-            await connection.run_sync(lambda sync: command.upgrade(migrations._config(MIGRATIONS, sync), "0002"))
+            await connection.run_sync(lambda sync: command.upgrade(migrations._config(MIGRATIONS, sync, ()), "0002"))
             await connection.commit()
         raw = await asyncpg.connect(roles.owner)
         try:
