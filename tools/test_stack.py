@@ -114,7 +114,7 @@ def _tell_versions(servers: dict[str, dict[str, str]], console: Console) -> None
     told = {
         "Postgres": _inside("postgres", "postgres", "--version"),
         "Kafka": _inside("kafka", "/opt/kafka/bin/kafka-topics.sh", "--version"),
-        "Keycloak": _inside("keycloak", "/opt/keycloak/bin/kc.sh", "--version"),
+        "Keycloak": _inside("keycloak", "sh", "-c", "/opt/keycloak/bin/kc.sh --version | grep Keycloak"),
         "MinIO": _inside("minio", "minio", "--version"),
         "Weaviate": weaviate["version"],
         "nginx": _inside("edge", "sh", "-c", "nginx -v 2>&1"),

@@ -16,7 +16,7 @@ async def test_a_document_becomes_searchable_text_entities_and_a_draft(stack: St
         ended = await stack.ended(client, receipt["id"])
         assert ended["state"] == "done", ended
         document = ended["subject"]
-        found = (await client.get("/graph/v1/search", params={"q": word})).json()["items"]
+        found = (await client.get("/graph/v1/search", params={"q": word})).json()["hits"]
         assert [hit["document_id"] for hit in found][:1] == [document]
         drafts = (await client.get("/content/v1/items", params={"document_id": document})).json()["items"]
         assert len(drafts) == 1
