@@ -40,7 +40,7 @@ scale: ## SERVICE=ingest API=2 WORKERS=3
 reset: $(VENV)/runtime ## remove it with all its data; asks first
 	@$(BIN)/kgl reset
 
-test: $(VENV)/development ## all tests (7 minutes on 2 cores, no Docker)
+test: $(VENV)/development ## all tests (10 minutes on 2 cores, no Docker)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 test-all: $(VENV)/development ## all tests, and those that take long: killed at every failpoint, simulations

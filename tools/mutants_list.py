@@ -237,8 +237,8 @@ MUTANTS = (
     Mutant(
         "acknowledgements forgotten",
         f"{_KIT}/events/relay_memory.py",
-        "        if lost:\n",
-        "        if False:\n",
+        "lost.append(topic)\n        if lost:\n            raise BrokerLostData(lost)\n\n    async def check_lives",
+        "lost.append(topic)\n        if False:\n            raise BrokerLostData(lost)\n\n    async def check_lives",
         (f"{_TESTS}/component/test_relay_memory.py::test_a_broker_with_less_than_it_acknowledged_is_noticed_too",),
     ),
     Mutant(
