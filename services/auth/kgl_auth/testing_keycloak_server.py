@@ -29,6 +29,7 @@ class KeycloakRealm:
     def __init__(self, server: Login, name: str) -> None:
         self.name = name
         self.url = server.url
+        self.front = server.url  # where browsers reach it, and the beginning of its issuer
         self._server = server
         self._http = httpx.AsyncClient(timeout=30, trust_env=False)
         self._browsers: dict[object, httpx.AsyncClient] = {}
@@ -58,6 +59,8 @@ class KeycloakRealm:
         await self.admin("POST", f"/{self.name}/clients", json=spa)
         other = {"clientId": "not-for-us", "publicClient": True, "redirectUris": [SPA_CALLBACK]}
         await self.admin("POST", f"/{self.name}/clients", json=other)
+        told = await self._http.get(f"{self.url}/realms/{self.name}/.well-known/openid-configuration")
+        self.front = told.json()["issuer"].removesuffix(f"/realms/{self.name}")
 
     async def stop(self) -> None:
         """Delete the realm."""
@@ -74,7 +77,7 @@ class KeycloakRealm:
 
     async def log_in(self, url: str, email: str, password: str, browser: object) -> str:
         there = self._browsers.setdefault(browser, _browser())
-        page = await there.get(url.replace(PUBLIC_URL, self.url))
+        page = await there.get(url.replace(PUBLIC_URL, self.front).replace(self.url, self.front))
         if page.status_code != 302:
             page = await self.submit(there, page, email, password)
         if page.status_code != 302:
@@ -85,7 +88,7 @@ class KeycloakRealm:
         """Send the login page's form."""
         found = _FORM.search(page.text)
         assert found is not None, page.text[:2000]
-        action = html.unescape(found[1]).replace(PUBLIC_URL, self.url)
+        action = html.unescape(found[1]).replace(PUBLIC_URL, self.front)
         return await there.post(action, data={"username": email, "password": password})
 
     async def elsewhere(self, user_id: UUID, client: str = SPA, **claims: Any) -> str:
@@ -152,7 +155,9 @@ async def realm_on(server: Login) -> AsyncIterator[KeycloakRealm]:
 
 def settings_of(realm: KeycloakRealm) -> dict[str, Any]:
     """What a service has to be told to use this realm."""
-    return {"keycloak_url": realm.url, "keycloak_realm": realm.name}
+    told = {"keycloak_url": realm.url, "keycloak_realm": realm.name}
+    # a server that is told its own name says it in every token, however it is asked
+    return told if realm.front == realm.url else {**told, "issuer": f"{realm.front}/realms/{realm.name}"}
 
 
 def _browser() -> httpx.AsyncClient:
