@@ -1,4 +1,4 @@
-"""`make bench-stack`: the compose system from outside. How soon it is healthy, what it takes, and what its parts cost.
+"""`make bench-stack`: the compose system from outside. How soon it is healthy, what it takes, what its edge costs.
 
 `make bench-stack` starts a system of its own for it (`tools/test_stack.py`); the settings come from there.
 """
@@ -9,29 +9,23 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
 
 import httpx
 
-from benchmarks.harness import Pair, Result, at_least, at_most, in_turn, percentile
+from benchmarks.harness import Result, at_least, at_most, in_turn, percentile
 from benchmarks.hop import against_plain, hop_results
 from benchmarks.hop_system import kafka_server
-from kgl_servicekit.objects.s3 import S3Store
-from kgl_servicekit.objects.s3_settings import s3_connection
 from kgl_servicekit.testing.servers import real_servers
 from tests.stack.harness import Stack
 
 IDLE_SECONDS = 60
 READS, AT_ONCE, ROUNDS = 1_500, 8, 5
-FILE, FILES = 20 * 1024 * 1024, 5
 _SIZE = re.compile(r"([0-9.]+)([KMG]iB|B)")
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
-Timed = Callable[[], Awaitable[None]]
-
 
 async def measure() -> list[Result]:
-    """Start and memory, the durable hop on the real broker, the edge, and files."""
+    """Start and memory, the durable hop on the real broker, and the edge."""
     healthy = await _healthy_after()
     await asyncio.sleep(IDLE_SECONDS)
     results = [
@@ -43,7 +37,6 @@ async def measure() -> list[Result]:
         results.append(await against_plain(system))
     stack = Stack.running()
     results += await _edge(stack)
-    results += await _files(stack)
     return results
 
 
@@ -110,80 +103,3 @@ async def _rate(client: httpx.AsyncClient) -> float:
     begun = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(AT_ONCE)))
     return READS / (time.perf_counter() - begun)
-
-
-async def _files(stack: Stack) -> list[Result]:
-    """A file of 20 MiB up and down: through edge and API, by a signed link, and at the object store itself."""
-    servers = real_servers()
-    assert servers.s3 is not None
-    login = {"access_key": servers.s3.user, "secret_key": servers.s3.password}
-    place = {"bucket": "kgl-documents", "region": "us-east-1", "public": servers.s3.url}
-    connection = s3_connection(servers.s3.url, None, **place, **login)
-    store = S3Store(connection)
-    await store.start()
-    try:
-        async with stack.client() as client:
-            return await _file_results(client, store)
-    finally:
-        await store.stop()
-
-
-async def _file_results(client: httpx.AsyncClient, store: S3Store) -> list[Result]:
-    names = iter(range(10_000))
-    documents: list[str] = []
-
-    def content() -> bytes:
-        return f"{next(names)} of {time.time_ns()}\n".encode() + os.urandom(FILE // 2).hex().encode()[: FILE - 64]
-
-    async def up_by_api() -> None:
-        answer = await client.post(
-            "/ingest/v1/documents", files={"file": ("bench.txt", content(), "text/plain")}, timeout=120
-        )
-        assert answer.status_code == 202, answer.text
-        documents.append(answer.json()["subject"])
-
-    async def up_direct() -> None:
-        await store.put(f"bench/{next(names)}-{time.time_ns()}", content())
-
-    up = await in_turn(lambda: _rate_of(up_by_api), lambda: _rate_of(up_direct))
-    key = f"bench/{time.time_ns()}"
-    await store.put(key, content())
-
-    async def down_by_api() -> None:
-        await _read(client, f"/ingest/v1/documents/{documents[0]}/file")
-
-    async def down_by_link() -> None:
-        link = (await client.get(f"/ingest/v1/documents/{documents[0]}/file/link")).json()["url"]
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as anybody:
-            await _read(anybody, link)
-
-    direct_link = store.link(key, 600, name="bench.txt")
-    assert direct_link is not None
-
-    async def down_direct() -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as anybody:
-            await _read(anybody, direct_link)
-
-    return [
-        at_least("files: upload through edge and API, against the store", "files/s", up, 0.85),
-        at_least("files: download through edge and API", "files/s", await _both(down_by_api, down_direct), 0.85),
-        at_least("files: download by a signed link", "files/s", await _both(down_by_link, down_direct), 0.98),
-    ]
-
-
-async def _both(ours: Timed, limit: Timed) -> Pair:
-    return await in_turn(lambda: _rate_of(ours), lambda: _rate_of(limit))
-
-
-async def _rate_of(work: Timed) -> float:
-    begun = time.perf_counter()
-    for _ in range(FILES):
-        await work()
-    return FILES / (time.perf_counter() - begun)
-
-
-async def _read(client: httpx.AsyncClient, url: str) -> None:
-    async with client.stream("GET", url) as answer:
-        assert answer.status_code == 200, url
-        async for _ in answer.aiter_raw():
-            pass

@@ -61,7 +61,8 @@ def main() -> int:
             cwd=ROOT,
             check=False,
         )
-        _tell_versions(json.loads(servers.read_text()), console)
+        if not asked.bench:
+            _tell_versions(json.loads(servers.read_text()), console)
         return done.returncode
     finally:
         if not asked.keep:

@@ -86,7 +86,10 @@ def _tell(console: Console, home: Home, settings: Mapping[str, str], credentials
     console.print(f"  workspace  {credentials.workspace}")
     console.print(f"  API key    in {home.path / 'credentials.json'}")
     if "docker-compose.dev.yml" in settings.get("COMPOSE_FILE", ""):
-        console.print("  Prometheus http://localhost:9090   mail http://localhost:8025   Kafka localhost:9094 (SASL)")
+        prometheus, mail = settings.get("KGL_PROMETHEUS_PORT") or 9090, settings.get("KGL_MAIL_PORT") or 8025
+        console.print(f"  Prometheus http://localhost:{prometheus}")
+        console.print(f"  mail       http://localhost:{mail}")
+        console.print(f"  Kafka      localhost:{settings.get('KGL_KAFKA_HOST_PORT') or 9094} (SASL)")
     console.print("`make demo TARGET=" + url + "` runs the main job on it; `make down` stops it and keeps the data.")
 
 
