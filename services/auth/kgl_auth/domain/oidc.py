@@ -97,6 +97,23 @@ def with_query(uri: str, **values: str | None) -> str:
     return urlunsplit(parts._replace(query="&".join(part for part in (parts.query, added) if part)))
 
 
+def authorization_url(
+    endpoint: str, *, client_id: str, redirect_uri: str, state: str, nonce: str, code_challenge: str
+) -> str:
+    """Where our browser flow sends a browser to log in: a code, by PKCE, for who they are, their name and address."""
+    return with_query(
+        endpoint,
+        response_type="code",
+        client_id=client_id,
+        redirect_uri=redirect_uri,
+        scope="openid profile email",
+        state=state,
+        nonce=nonce,
+        code_challenge=code_challenge,
+        code_challenge_method="S256",
+    )
+
+
 def origin_of(uri: str) -> str:
     """Scheme, host and port of a web address; of another URI its scheme alone."""
     parts = urlsplit(uri)

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from kgl_auth.domain.oidc import BROWSER_CLIENT, with_query
+from kgl_auth.domain.oidc import BROWSER_CLIENT, authorization_url
 from kgl_auth.issuer import Issuer, by_user
 from kgl_auth.settings import AuthSettings
 from kgl_auth.stores.identity_provider import AccessToken, LoginRefused
@@ -22,16 +22,13 @@ class BuiltInProvider:
         self._issuer = issuer
 
     async def authorization_url(self, *, state: str, nonce: str, code_challenge: str) -> str:
-        return with_query(
+        return authorization_url(
             f"{self._settings.issuer_url}/authorize",
-            response_type="code",
             client_id=BROWSER_CLIENT,
             redirect_uri=self._settings.callback_url,
-            scope="openid profile email",
             state=state,
             nonce=nonce,
             code_challenge=code_challenge,
-            code_challenge_method="S256",
         )
 
     async def exchange(self, *, code: str, verifier: str, nonce: str, keep: Keep) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from loguru import logger
 
 from kgl_auth.domain.emails import account_name
-from kgl_auth.domain.oidc import with_query
+from kgl_auth.domain.oidc import authorization_url
 from kgl_auth.domain.people import display_name
 from kgl_auth.domain.token_text import claims_of
 from kgl_auth.issuer import by_user
@@ -39,16 +39,13 @@ class KeycloakProvider:
 
     async def authorization_url(self, *, state: str, nonce: str, code_challenge: str) -> str:
         await self._keycloak.ping()
-        return with_query(
+        return authorization_url(
             f"{self._settings.issuer_url}/protocol/openid-connect/auth",
-            response_type="code",
             client_id=self._settings.keycloak_client_id,
             redirect_uri=self._settings.callback_url,
-            scope="openid profile email",
             state=state,
             nonce=nonce,
             code_challenge=code_challenge,
-            code_challenge_method="S256",
         )
 
     async def exchange(self, *, code: str, verifier: str, nonce: str, keep: Keep) -> None:
