@@ -170,3 +170,14 @@ async def in_peace(graph: GraphKit, source: Source) -> None:
 
     ends = {partition: end for partition, end in (await source.bus.end_offsets(DOCUMENTS.name)).items() if end}
     await eventually(lambda: graph.database.run((), heard, ends), within=30)
+
+
+async def rebuilt_twice_alike(graph: GraphKit, source: Source) -> None:
+    """Rebuild, and rebuild again: each time the index is what it was."""
+    before = await index(graph)
+    for generation in (1, 2):
+        task = rebuild(graph, source.bus)
+        await ordered(graph, task)
+        await source.snapshot()
+        assert await task == Rebuilt(generation, keys=4)
+        assert await index(graph) == before

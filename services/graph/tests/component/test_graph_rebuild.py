@@ -11,24 +11,18 @@ from kgl_graph.rebuilds.testing import (
     indexed_texts,
     ordered,
     rebuild,
+    rebuilt_twice_alike,
     working,
 )
 from kgl_graph.testing import GraphKit
 from kgl_servicekit.bus.memory import MemoryBus
-from kgl_servicekit.events.rebuild import Rebuilt
 from kgl_servicekit.ids import uuid7
 
 
 async def test_a_rebuild_makes_what_is_there_already_and_a_second_one_changes_nothing(
     graph: GraphKit, source: Source
 ) -> None:
-    before = await index(graph)
-    for generation in (1, 2):
-        task = rebuild(graph, source.bus)
-        await ordered(graph, task)
-        await source.snapshot()
-        assert await task == Rebuilt(generation, keys=4)
-        assert await index(graph) == before
+    await rebuilt_twice_alike(graph, source)
     left = await graph.rows("select count(*) as n from consumer_position where subscription like '%@%'")
     assert left == [{"n": 0}]
     assert not [group for _, group, _ in source.bus.committed if "@" in group]

@@ -4,11 +4,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kgl_graph.rebuilds.testing import Source, in_peace, index, indexed_texts, ordered, rebuild, stop
+from kgl_graph.rebuilds.testing import (
+    Source,
+    in_peace,
+    index,
+    indexed_texts,
+    ordered,
+    rebuild,
+    rebuilt_twice_alike,
+    stop,
+)
 from kgl_graph.stores.memory_vectors import MemoryVectors
 from kgl_graph.stores.swept_index import SweptIndex
 from kgl_graph.testing import GraphKit, graph_kit
-from kgl_servicekit.events.rebuild import Rebuilt
 from kgl_servicekit.testing.postgres import PostgresForTests
 
 
@@ -33,13 +41,7 @@ async def settled(graph: GraphKit, store: MemoryVectors) -> None:
 async def test_a_rebuild_makes_what_is_there_already_and_a_second_one_changes_nothing(
     graph: GraphKit, source: Source
 ) -> None:
-    before = await index(graph)
-    for generation in (1, 2):
-        task = rebuild(graph, source.bus)
-        await ordered(graph, task)
-        await source.snapshot()
-        assert await task == Rebuilt(generation, keys=4)
-        assert await index(graph) == before
+    await rebuilt_twice_alike(graph, source)
 
 
 async def test_an_empty_store_and_wrong_rows_are_put_right(
