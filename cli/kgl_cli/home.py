@@ -12,6 +12,7 @@ port                the port of the public URL, which issuer and cookies are bou
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 import psutil
 
-from kgl_servicekit.identity.credential import ApiKey, parse_authorization
+from kgl_servicekit.identity.credential import ApiKey
 
 
 class HomeRefused(Exception):
@@ -111,22 +112,21 @@ class Home:
 
     def passwords(self, names: list[str]) -> dict[str, str]:
         """A password for each name, made once."""
-        known = _read(self.path / "secrets.json") or {}
-        missing = [name for name in names if name not in known]
-        if missing:
-            known |= {name: secrets.token_urlsafe(24) for name in missing}
-            _write(self.path / "secrets.json", known)
-        return {name: known[name] for name in names}
+        return self._drawn("secrets.json", names, lambda: secrets.token_urlsafe(24))
 
     def api_keys(self, names: list[str]) -> list[ApiKey]:
         """An API key for each name, drawn once."""
-        known = _read(self.path / "keys.json") or {}
+        drawn = self._drawn("keys.json", names, lambda: ApiKey.generate().text)
+        return [ApiKey.parse(drawn[name]) for name in names]
+
+    def _drawn(self, file: str, names: list[str], draw: Callable[[], str]) -> dict[str, str]:
+        """What the file keeps for each name, drawn and kept where it is missing."""
+        known = _read(self.path / file) or {}
         missing = [name for name in names if name not in known]
         if missing:
-            known |= {name: ApiKey.generate().text for name in missing}
-            _write(self.path / "keys.json", known)
-        keys = [parse_authorization(f"Bearer {known[name]}") for name in names]
-        return [key for key in keys if isinstance(key, ApiKey)]
+            known |= {name: draw() for name in missing}
+            _write(self.path / file, known)
+        return {name: known[name] for name in names}
 
     def credentials(self, url: str) -> Credentials | None:
         """What was written for this public URL; API keys stay valid when only the port has changed."""

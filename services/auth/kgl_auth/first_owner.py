@@ -15,7 +15,7 @@ from kgl_auth.use_cases.create_first_owner import CreateFirstOwner
 from kgl_auth.use_cases.enrol_module import EnrolModule, enrol_module
 from kgl_servicekit.bus.choose import bus_of
 from kgl_servicekit.errors import Problem
-from kgl_servicekit.identity.credential import ApiKey, parse_authorization
+from kgl_servicekit.identity.credential import ApiKey
 from kgl_servicekit.identity.problems import CredentialMalformed
 from kgl_servicekit.process import run
 from kgl_servicekit.settings import NotConfigured, settings_of
@@ -28,12 +28,9 @@ def _is_key(value: SecretStr) -> SecretStr:
 
 def _key(value: SecretStr) -> ApiKey:
     try:
-        found = parse_authorization(f"Bearer {value.get_secret_value()}")
+        return ApiKey.parse(value.get_secret_value())
     except CredentialMalformed as wrong:
         raise ValueError("no API key; it is kgl_<16 hexadecimal digits>_<43 characters>") from wrong
-    if not isinstance(found, ApiKey):
-        raise ValueError("no API key; it is kgl_<16 hexadecimal digits>_<43 characters>")
-    return found
 
 
 Key = Annotated[SecretStr, AfterValidator(_is_key)]

@@ -24,6 +24,13 @@ class ApiKey:
         """A new key with 256 random bits."""
         return cls(secrets.token_hex(8), secrets.token_urlsafe(32))
 
+    @classmethod
+    def parse(cls, text: str) -> "ApiKey":
+        """A key as its holder writes it; raises CredentialMalformed."""
+        if (found := _KEY.fullmatch(text)) is None:
+            raise CredentialMalformed
+        return cls(found[1], found[2])
+
     @property
     def text(self) -> str:
         """The key as it is given to its holder, once."""
@@ -48,9 +55,7 @@ def parse_authorization(value: str) -> ApiKey | AccessToken:
     if scheme.lower() != "bearer" or not credential or len(credential) > _LONGEST:
         raise CredentialMalformed
     if credential.startswith("kgl_"):
-        if (found := _KEY.fullmatch(credential)) is None:
-            raise CredentialMalformed
-        return ApiKey(found[1], found[2])
+        return ApiKey.parse(credential)
     if _TOKEN.fullmatch(credential) is None:
         raise CredentialMalformed
     return AccessToken(credential)
