@@ -3,8 +3,7 @@
 import asyncio
 from uuid import uuid4
 
-import httpx
-
+from kgl_client.api import Api
 from kgl_servicekit.testing.polling import eventually
 from tests.stack.harness import Stack
 
@@ -36,7 +35,8 @@ async def test_three_ingest_workers_share_the_work_and_one_that_is_killed_loses_
             receipts = await asyncio.gather(*(stack.upload(client, text) for text in texts))
             await stack.docker("kill", "--signal", "KILL", stack.container("ingest-worker", 2))
             ended = [await stack.ended(client, receipt["id"], within=180) for receipt in receipts]
-            listed = await documents(client)
+        async with Api(stack.url, stack.credentials.api_key) as api:
+            listed = [item async for item in api.items("/ingest/v1/documents", limit=200)]
         assert {each["state"] for each in ended} == {"done"}
         mine = [item for item in listed if mark in (item.get("title") or "")]
         assert len(mine) == len({item["id"] for item in mine}) == 60
@@ -58,16 +58,3 @@ async def members(stack: Stack) -> set[str]:
     said = await stack.docker("exec", stack.container("kafka"), "sh", "-c", script)
     rows = [line.split() for line in said.splitlines() if line.startswith("ingest.operations")]
     return {row[1] for row in rows if int(row[4]) > 0}
-
-
-async def documents(client: httpx.AsyncClient) -> list[dict[str, str]]:
-    """All documents of the workspace."""
-    found: list[dict[str, str]] = []
-    cursor: str | None = None
-    while True:
-        params = {"limit": "200", **({"cursor": cursor} if cursor else {})}
-        page = (await client.get("/ingest/v1/documents", params=params)).json()
-        found += page["items"]
-        cursor = page["next"]
-        if cursor is None:
-            return found
