@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from benchmarks.__main__ import STACK_PARTS
 from kgl_cli.home import Home, free_port
 from kgl_cli.stack import docker, environment
 from kgl_cli.stack.docker import Compose
@@ -35,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the system running")
     parser.add_argument("--bench", action="store_true", help="measure instead of testing")
-    parser.add_argument("tests", nargs="*", help="files or options for pytest, instead of all")
+    parser.add_argument("tests", nargs="*", help="files or options for pytest, or parts to measure")
     asked, options = parser.parse_known_args()
     folder = Path(os.environ.get("KGL_TEST_STACK", ROOT / "build" / "test-stack")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,22 +53,28 @@ def main() -> int:
         if status := asyncio.run(up(Home(folder), ROOT, console, build=True)):
             return status
         print(f"stack: started in {time.monotonic() - begun:.0f} s, images included", flush=True)
-        servers = folder / "servers.json"
-        servers.write_text(json.dumps(_servers(environment.read(folder / "env")), indent=2))
+        os.environ["KGL_TEST_SERVERS"] = str(folder / "servers.json")
+        write_servers()
         tests = ["pytest", "-q", "--timeout", "300", *(asked.tests or SUITES), *options]
+        parts = ["benchmarks", *(asked.tests or STACK_PARTS)]
         done = subprocess.run(
-            [sys.executable, "-m", *(["benchmarks", "stack"] if asked.bench else tests)],
-            env={**os.environ, "KGL_TEST_SERVERS": str(servers)},
+            [sys.executable, "-m", *(parts if asked.bench else tests)],
             cwd=ROOT,
             check=False,
         )
         if not asked.bench:
-            _tell_versions(json.loads(servers.read_text()), console)
+            _tell_versions(json.loads((folder / "servers.json").read_text()), console)
         return done.returncode
     finally:
         if not asked.keep:
             compose.run("down", "--volumes", "--remove-orphans")
             (folder / "env").unlink(missing_ok=True)
+
+
+def write_servers() -> None:
+    """Write to KGL_TEST_SERVERS where the servers of the running system are; anew after each start."""
+    servers = _servers(environment.read(Path(os.environ["KGL_ENV_FILE"])))
+    Path(os.environ["KGL_TEST_SERVERS"]).write_text(json.dumps(servers, indent=2))
 
 
 def _servers(settings: dict[str, str]) -> dict[str, object]:

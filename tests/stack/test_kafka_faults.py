@@ -202,7 +202,9 @@ async def test_a_broker_that_comes_back_without_its_disk_is_filled_from_the_outb
     await path.emit(2)
     await setup(settings, print)
     await eventually(path.lost, within=BACK_WITHIN)
-    assert await path.database.run((), refill, [DOCUMENTS.name]) == 5 * KEYS  # besides those that wait anyway
+    refilled = await path.database.run((), refill, [DOCUMENTS.name])
+    # all that the old disk had, and what went to the new one before it was noticed; the rest waits anyway
+    assert 5 * KEYS <= refilled <= 7 * KEYS
     await path.emit(2)
     await path.wait()
     ends = await path.sending.end_offsets(DOCUMENTS.name)
