@@ -83,6 +83,10 @@ class Home:
     def objects(self) -> Path:
         return self.path / "objects"
 
+    def has_system(self) -> bool:
+        """Whether an embedded system was made here."""
+        return (self.path / "secrets.json").exists()
+
     def running(self) -> Running | None:
         """The `kgl dev` that runs on this home, if one does."""
         found = _read(self.path / "run.json")

@@ -78,6 +78,18 @@ def reset(yes: Annotated[bool, typer.Option(help="do not ask")] = False) -> None
     raise typer.Exit(remove(Path.cwd(), console, confirmed=yes))
 
 
+@app.command()
+def refill(
+    topics: Annotated[list[str] | None, typer.Argument(help="by default those that the bus has lost")] = None,
+    embedded: Annotated[bool, typer.Option("--embedded", help="the system of `kgl dev`, though there is .env")] = False,
+) -> None:
+    """Send again what the outboxes of all services keep, after the bus has lost events."""
+    from kgl_cli.refill import refill as send_again
+
+    configure_logging("WARNING", "kgl")
+    _run(send_again(_home(), Path.cwd(), console, topics or [], embedded=embedded))
+
+
 def _home() -> Home:
     try:
         return Home.from_environment()

@@ -49,7 +49,7 @@ async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
     databases = await open_databases(home)
     try:
         bus = PostgresBus(databases.service("kgl_bus"), worker="dev")
-        services = {name: _build(name, home, databases, bus, url) for name in BUILDERS}
+        services = {name: built(name, home, databases, bus, url) for name in BUILDERS}
         await _migrate(databases, list(services.values()))
         async with AsyncExitStack() as stack:
             apis: dict[str, App] = {}
@@ -73,7 +73,8 @@ async def _migrate(databases: Databases, services: Sequence[Service]) -> None:
         await migrate(service.migrations, databases.owner(f"kgl_{service.name}"), service.branches)
 
 
-def _build(name: str, home: Home, databases: Databases, bus: PostgresBus, url: str) -> Service:
+def built(name: str, home: Home, databases: Databases, bus: PostgresBus, url: str) -> Service:
+    """One service of the embedded system."""
     build, settings, _ = BUILDERS[name]
     return build(
         settings(

@@ -1,5 +1,6 @@
 """What `make up` checks and writes before it starts anything. Docker is a script that answers what a test wants."""
 
+import io
 import json
 import os
 import socket
@@ -8,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from kgl_cli.home import Home
+from kgl_cli.refill import refill
 from kgl_cli.stack import environment
 from kgl_cli.stack.preflight import failures
+from kgl_contracts.rights import SERVICES
 
 Docker = Callable[..., None]
 GIB = 1024**3
@@ -103,6 +108,35 @@ def test_without_docker_the_cure_is_told(tmp_path: Path, port: int, monkeypatch:
     monkeypatch.setenv("PATH", str(tmp_path))
     (failure,) = failures(tmp_path, port=port, project="kgl", first=True)
     assert "Start Docker" in failure
+
+
+async def test_a_refill_runs_in_the_image_of_each_service_that_writes_the_topic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n[ "$8" != graph-worker ]\n')
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / ".env").write_text("KGL_PORT=8080\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("KGL_ENV_FILE", raising=False)
+    told = Console(file=io.StringIO())
+    run = f"compose --env-file {tmp_path / '.env'} run --rm --no-deps -T"
+    assert await refill(Home(tmp_path), tmp_path, told, ["kgl.documents"], embedded=False) == 0
+    assert asked.read_text() == f"{run} ingest-worker refill kgl.documents\n"
+    asked.unlink()
+    assert await refill(Home(tmp_path), tmp_path, told, [], embedded=False) == 1  # graph's fails, and others go on
+    assert asked.read_text().splitlines() == [f"{run} {service}-worker refill" for service in SERVICES]
+
+
+async def test_a_refill_without_a_system_or_of_no_topic_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KGL_ENV_FILE", raising=False)
+    told = io.StringIO()
+    assert await refill(Home(tmp_path), tmp_path, Console(file=told, width=300), [], embedded=False) == 2
+    assert "There is neither" in told.getvalue()
+    assert await refill(Home(tmp_path), tmp_path, Console(file=told, width=300), ["kgl.x"], embedded=False) == 2
+    assert "There is no topic kgl.x" in told.getvalue()
 
 
 def test_secrets_are_drawn_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:

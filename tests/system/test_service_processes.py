@@ -128,3 +128,12 @@ async def test_migrate_is_told_which_role_it_needs(environment: Environment) -> 
     without = {name: value for name, value in environment.items() if name != "KGL_DATABASE_OWNER_URL"}
     assert "set KGL_DATABASE_OWNER_URL" in (await said(without, "migrate"))[1]
     assert (await said(environment, "migrate"))[0] == 0
+
+
+async def test_refill_is_for_topics_that_the_service_writes(environment: Environment) -> None:
+    code, words = await said(environment, "refill", "kgl.graph")
+    assert code == 1
+    assert "content does not write kgl.graph; it writes kgl.audit, kgl.content, kgl.operations" in words
+    code, words = await said(environment, "refill", "kgl.content")
+    assert code == 0
+    assert '"event":"refill.done"' in words

@@ -29,6 +29,7 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
+from kgl_servicekit.events.refill import Refilled, refill, refill_lost
 from kgl_servicekit.events.relay import Heartbeat, Relay
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.http import create_app
@@ -109,6 +110,26 @@ class Service:
             finally:
                 await self.bus.stop()
 
+    async def refill(self, topics: Sequence[str] = ()) -> Refilled:
+        """Send again what the outbox keeps of these topics; without any, of those that the bus has lost.
+
+        Workers and APIs may go on meanwhile. Raises NotConfigured for a topic that this service does not write.
+        """
+        own = [topic.name for topic in written_by(self.name)]
+        if strange := sorted(set(topics).difference(own)):
+            raise NotConfigured(f"{self.name} does not write {', '.join(strange)}; it writes {', '.join(own)}")
+        await self.database.start()
+        try:
+            if topics:
+                return Refilled(tuple(topics), await self.database.run((), refill, topics))
+            await self.bus.start()
+            try:
+                return await refill_lost(self.database, self.bus)
+            finally:
+                await self.bus.stop()
+        finally:
+            await self.database.stop()
+
     @property
     def _topics(self) -> set[Topic]:
         """What this service writes and reads; of others it may know nothing."""
@@ -149,15 +170,15 @@ class Service:
 
 
 def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
-    """The command of a service: `api`, `worker`, `relay`, `migrate` or `rebuild <name>`.
+    """The command of a service: `api`, `worker`, `relay`, `migrate`, `rebuild <name>` or `refill [<topic> ...]`.
 
     What an operator has set wrong ends it with one line that names the setting, as does a server that is out.
     """
     parser = argparse.ArgumentParser(
         description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
     )
-    parser.add_argument("role", choices=("api", "worker", "relay", "migrate", "rebuild"))
-    parser.add_argument("name", nargs="?", help="of the tables to build anew, with rebuild")
+    parser.add_argument("role", choices=("api", "worker", "relay", "migrate", "rebuild", "refill"))
+    parser.add_argument("names", nargs="*", help="of the tables to build anew, or of the topics to send again")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="8000 for api; a worker answers health checks there, if it is given")
     asked = parser.parse_args()
@@ -184,7 +205,9 @@ def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, No
     if asked.role == "migrate":
         return _migrate(service)
     if asked.role == "rebuild":
-        return _until_stopped(_rebuild(service, asked.name))
+        return _until_stopped(_rebuild(service, asked.names))
+    if asked.role == "refill":
+        return _until_stopped(_refill(service, asked.names))
     return _until_stopped(_work(service, asked))
 
 
@@ -238,15 +261,21 @@ async def _migrate(service: Service) -> None:
     logger.info("database.migrated")
 
 
-async def _rebuild(service: Service, name: str | None) -> None:
+async def _rebuild(service: Service, asked: Sequence[str]) -> None:
     names = [rebuild.name for rebuild in service.rebuilds]
-    if name not in names:
+    if len(asked) != 1 or asked[0] not in names:
         raise NotConfigured(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
+    (name,) = asked
     try:
         rebuilt = await service.rebuild(name)
     except (RebuildRunning, RebuildLost, RebuildIncomplete) as refused:
         raise NotConfigured(str(refused)) from refused
     logger.bind(rebuild=name, generation=rebuilt.generation, keys=rebuilt.keys).info("rebuild.done")
+
+
+async def _refill(service: Service, topics: Sequence[str]) -> None:
+    refilled = await service.refill(topics)
+    logger.bind(topics=refilled.topics, events=refilled.events).info("refill.done")
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""`kgl-ingest api | worker | relay | migrate`."""
+"""`kgl-ingest api | worker | relay | migrate | refill`."""
 
 from kgl_ingest.bootstrap import build
 from kgl_ingest.settings import IngestSettings

@@ -97,9 +97,9 @@ class Transaction:
     async def fetchval(self, sql: str, *args: Any) -> Any:
         return await self._connection.fetchval(sql, *args)
 
-    async def execute(self, sql: str, *args: Any) -> str:
-        """Run one statement; the answer is Postgres' command tag, such as `UPDATE 1`."""
-        return await self._connection.execute(sql, *args)
+    async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> str:
+        """Run one statement; the answer is Postgres' tag, such as `UPDATE 1`. It may take `timeout`, or 60 s."""
+        return await self._connection.execute(sql, *args, timeout=timeout)
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         await self._connection.executemany(sql, rows)

@@ -1,11 +1,15 @@
 """Refill: the bus has lost data, and gets it again from the outbox, with the same ids, in the same order."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kgl_contracts.topics import ALL
+from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.core_migration import SHARDS
+from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.signals import OUTBOX
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.relay_memory import BrokerLostData, Memory
 
 # the shard follows from the key as in outbox.shard_of
 _AGAIN = """
@@ -14,6 +18,25 @@ select id, case when topic = any($3::text[]) then 0 else crc32(convert_to(key, '
 from outbox_log where topic = any($1::text[])
 on conflict do nothing
 """
+
+_PATIENCE = 3600.0  # seconds that putting a week of events back may take
+
+
+@dataclass(frozen=True, slots=True)
+class Refilled:
+    """Which topics of one service were refilled, and how many events leave again."""
+
+    topics: tuple[str, ...]
+    events: int
+
+
+async def refill_lost(database: Database, bus: Bus) -> Refilled:
+    """Refill what the bus no longer has, as the relays see it; nothing when nothing is lost. Raises Unavailable."""
+    try:
+        await Memory(database, bus).check()
+    except BrokerLostData as lost:
+        return Refilled(lost.topics, await database.run((), refill, lost.topics))
+    return Refilled((), 0)
 
 
 async def refill(tx: Transaction, topics: Sequence[str]) -> int:
@@ -28,7 +51,9 @@ async def refill(tx: Transaction, topics: Sequence[str]) -> int:
     await tx.execute("delete from relay_position where topic = any($1::text[])", list(topics))
     # a relay that is sending now must not write its old memory back: its epochs are over
     await tx.execute("update relay_shard set epoch = epoch + 1, owner = null, expires_at = clock_timestamp()")
-    tag = await tx.execute(_AGAIN, list(topics), SHARDS, one_shard)
+    tag = await tx.execute(_AGAIN, list(topics), SHARDS, one_shard, timeout=_PATIENCE)
+    for topic in topics:
+        await tx.audit("outbox.refill", f"topic:{topic}")
     tx.notify(OUTBOX)
     return int(tag.rpartition(" ")[2])
 

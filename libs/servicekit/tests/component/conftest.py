@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kgl_contracts.topics import DOCUMENTS
+from kgl_contracts.topics import AUDIT, DOCUMENTS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.testing.counter import MIGRATIONS
@@ -28,5 +28,5 @@ async def database(roles: Roles) -> AsyncIterator[Database]:
 @pytest.fixture
 async def bus() -> MemoryBus:
     bus = MemoryBus()
-    await bus.declare([DOCUMENTS])
+    await bus.declare([DOCUMENTS, AUDIT])
     return bus
