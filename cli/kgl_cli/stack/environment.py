@@ -13,7 +13,7 @@ _HEAD = """\
 # Made by `make up`. The passwords in here belong to the volumes of this system: keep both or neither.
 # .env.example tells of all settings; what is changed here counts from the next `make up`.
 """
-_PORTS = ("KGL_KAFKA_HOST_PORT", "KGL_PROMETHEUS_PORT", "KGL_MAIL_PORT")
+_PORTS = ("KGL_KAFKA_HOST_PORT", "KGL_PROMETHEUS_PORT", "KGL_MAIL_PORT", "KGL_GRAFANA_PORT")
 _SERVICES = ("AUTH", "INGEST", "GRAPH", "CONTENT", "PUBLISH")
 
 
@@ -32,6 +32,7 @@ SECRETS: Mapping[str, Callable[[], str]] = {
     "KGL_WEAVIATE_API_KEY": _password,
     "KGL_KEYCLOAK_ADMIN_PASSWORD": _password,
     "KGL_KEYCLOAK_CLIENT_SECRET": _password,
+    "KGL_GRAFANA_PASSWORD": _password,
     "KGL_OWNER_PASSWORD": _password,
     "KGL_OWNER_API_KEY": lambda: ApiKey.generate().text,
     "KGL_READER_API_KEY": lambda: ApiKey.generate().text,

@@ -89,6 +89,9 @@ def _tell(console: Console, home: Home, settings: Mapping[str, str], credentials
         prometheus, mail = settings.get("KGL_PROMETHEUS_PORT") or 9090, settings.get("KGL_MAIL_PORT") or 8025
         console.print(f"  Prometheus http://localhost:{prometheus}")
         console.print(f"  mail       http://localhost:{mail}")
+        if "observability" in (os.environ.get("COMPOSE_PROFILES") or settings.get("COMPOSE_PROFILES", "")):
+            grafana = settings.get("KGL_GRAFANA_PORT") or 3000
+            console.print(f"  Grafana    http://localhost:{grafana} (admin, KGL_GRAFANA_PASSWORD of .env)")
         console.print(f"  Kafka      localhost:{settings.get('KGL_KAFKA_HOST_PORT') or 9094} (SASL)")
     console.print("`make demo TARGET=" + url + "` runs the main job on it; `make down` stops it and keeps the data.")
 

@@ -25,6 +25,11 @@ CONSUMED = Counter(
 CONSUMER_BATCH_SECONDS = Histogram(
     "kgl_consumer_batch_seconds", "Seconds that one poll's transaction took", ["subscription"]
 )
+CONSUMER_LAG = Gauge(
+    "kgl_consumer_lag_events",
+    "Events of its topic that a subscription has not settled, over all its processes, by a sample every 15 seconds",
+    ["subscription"],
+)
 CONSUMER_PAUSED = Gauge(
     "kgl_consumer_paused", "1 while a subscription waits for something that is out", ["subscription"]
 )

@@ -26,6 +26,7 @@ from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.lag import watch_lag
 from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
@@ -163,6 +164,7 @@ class Service:
         subscriptions = self._all_subscriptions
         loops += [SubscriptionRunner(self.database, self.bus, each).run() for each in subscriptions]
         loops.append(Redriver(self.database, *subscriptions).run())
+        loops.append(watch_lag(self.database, self.bus, subscriptions))
         if self.jobs.handlers:
             loops.append(JobRunner(self.database, self.jobs, self.outside, worker=worker).run())
         loops.extend(loop() for loop in self.loops)
