@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from uuid import uuid4
 
 import httpx
@@ -15,8 +14,10 @@ import pytest
 
 from kgl_servicekit.testing.polling import eventually
 from tests.stack.harness import Stack
+from tests.stack.watch import answers_at, ended_at, watching
 
 AWAY = 60.0
+BACK_WITHIN = 5.0
 OURS = tuple(
     f"{name}-{role}" for name in ("auth", "ingest", "graph", "content", "publish") for role in ("api", "worker")
 )
@@ -114,35 +115,52 @@ async def test_a_server_that_restarts_loses_nothing(stack: Stack, lives: None, s
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("server", "dependency", "concerned"),
+    ("server", "dependency", "concerned", "door"),
     [
-        ("minio", "objects", ("ingest-api", "ingest-worker", "graph-worker")),
-        ("weaviate", "vectors", ("graph-api", "graph-worker")),
-        ("keycloak", "keycloak", ("auth-api",)),
+        ("minio", "objects", ("ingest-api", "ingest-worker", "graph-worker"), (9000, "/minio/health/live")),
+        ("weaviate", "vectors", ("graph-api", "graph-worker"), (8080, "/v1/.well-known/ready")),
+        ("keycloak", "keycloak", ("auth-api",), (9000, "/health/ready")),
     ],
 )
 async def test_a_server_that_is_away_for_a_minute_is_told_and_waited_for(
-    stack: Stack, lives: None, server: str, dependency: str, concerned: Sequence[str]
+    stack: Stack, lives: None, server: str, dependency: str, concerned: Sequence[str], door: tuple[int, str]
 ) -> None:
     writer = Writer(stack)
     async with writer.writing():
         await eventually(lambda: have(writer, 3), within=60)
-        await stack.docker("stop", "--time", "5", stack.container(server))
-        gone = time.monotonic()
-        for process in concerned:
-            await eventually(partial(down, stack, process, dependency), within=4, every=0.1)
-        told = time.monotonic() - gone
-        await asyncio.sleep(max(0.0, AWAY - told))
-        await stack.docker("start", stack.container(server))
+        await goes_and_comes_back(stack, server, dependency, concerned, door, away=AWAY)
         done = len(writer.accepted)
         await eventually(lambda: have(writer, done + 5), within=90, what="no upload is accepted any more")
     await writer.check()
 
 
+@pytest.mark.parametrize(
+    ("server", "dependency", "concerned", "port"),
+    [
+        ("postgres", "database", OURS, 5432),
+        ("kafka", "bus", tuple(name for name in OURS if name.endswith("-worker")), 9092),
+    ],
+)
+async def test_the_database_and_the_bus_are_told_to_be_away_as_soon(
+    stack: Stack, lives: None, server: str, dependency: str, concerned: Sequence[str], port: int
+) -> None:
+    await goes_and_comes_back(stack, server, dependency, concerned, (port, None), away=5.0)
+
+
+async def goes_and_comes_back(
+    stack: Stack, server: str, dependency: str, concerned: Sequence[str], door: tuple[int, str | None], away: float
+) -> None:
+    """Take a server away for so many seconds, and see that readiness tells the truth of it both times."""
+    async with watching(stack, concerned, dependency) as watch:
+        await stack.docker("stop", "--time", "10", stack.container(server))
+        try:
+            gone = await ended_at(stack, server)
+            await watch.told_down(gone)
+            await asyncio.sleep(max(0.0, gone + away - time.time()))
+        finally:
+            await stack.docker("start", stack.container(server))
+        await watch.told_up(await answers_at(stack, server, *door), BACK_WITHIN)
+
+
 async def have(writer: Writer, many: int) -> bool:
     return len(writer.accepted) >= many
-
-
-async def down(stack: Stack, process: str, dependency: str) -> bool:
-    told = await stack.readiness(process)
-    return told is not None and not told["dependencies"][dependency]["up"]

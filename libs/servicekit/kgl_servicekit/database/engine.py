@@ -27,6 +27,7 @@ UseCase = Callable[[Transaction, C], Awaitable[R]]
 
 TRIES = 3
 _ROLLBACK_SECONDS = 5.0
+_PING = 1.5
 
 _REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 _REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -97,10 +98,10 @@ class Database:
         self._pool = None
 
     async def ping(self) -> None:
-        """Answer, or raise DatabaseUnavailable; for health checks."""
+        """Answer within 1.5 s, or raise DatabaseUnavailable; for health checks."""
         pool = self._open_pool()
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(_PING):
                 connection = await pool.acquire()
                 try:
                     await connection.fetchval("select 1")

@@ -74,13 +74,13 @@ async def test_an_optional_dependency_that_is_down_is_shown_and_harms_nothing() 
     assert answered.json()["dependencies"]["mail"]["up"] is False
 
 
-async def test_a_dependency_that_hangs_is_down_after_two_seconds() -> None:
+async def test_a_dependency_that_hangs_is_told_to_be_down_within_two_seconds() -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
 
     hanging = create_app(ServedForTests(routers=[], checks={"a": hang, "b": hang}))
     async with client_of(hanging) as client:
-        answered = await asyncio.wait_for(client.get("/health/ready"), 3)
+        answered = await asyncio.wait_for(client.get("/health/ready"), 1.9)
     assert answered.status_code == 503
     assert [name for name, each in answered.json()["dependencies"].items() if not each["up"]] == ["a", "b"]
 

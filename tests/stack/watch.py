@@ -1,0 +1,101 @@
+"""What processes say of one dependency, asked again and again: when did they notice that it went, or came back?"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import httpx
+
+from tests.stack.harness import Stack
+
+EVERY = 0.1
+GOES_WITHIN = 2.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """The reports of each process: when it was answered (Unix time), and whether the dependency is up."""
+
+    reports: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)
+
+    async def ask(self, process: str, url: str, dependency: str) -> None:
+        """Ask until cancelled; a process that does not answer has said nothing."""
+        reports = self.reports.setdefault(process, [])
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    told = (await client.get(url)).json()
+                    reports.append((time.time(), told["dependencies"][dependency]["up"]))
+                await asyncio.sleep(EVERY)
+
+    def since(self, moment: float) -> dict[str, list[tuple[float, bool]]]:
+        """The reports of each process since then, by seconds after it."""
+        return {
+            process: [(at - moment, up) for at, up in reports if at >= moment]
+            for process, reports in self.reports.items()
+        }
+
+    async def told_down(self, gone: float) -> None:
+        """Each process says so within 2 s, and nothing else from then on."""
+        await asyncio.sleep(max(0.0, gone + GOES_WITHIN + 1.0 - time.time()))
+        for process, reports in self.since(gone).items():
+            assert any(not up and at <= GOES_WITHIN for at, up in reports), (process, reports)
+            assert not [at for at, up in reports if up and at > GOES_WITHIN], (process, reports)
+
+    async def told_up(self, back: float, within: float) -> None:
+        """Each process says so in so many seconds after the server answers."""
+        await asyncio.sleep(max(0.0, back + within - time.time()))
+        for process, reports in self.since(back).items():
+            assert any(up for _, up in reports), (process, reports)
+
+
+@asynccontextmanager
+async def watching(stack: Stack, processes: Sequence[str], dependency: str) -> AsyncIterator[Watch]:
+    """Ask these processes meanwhile."""
+    watch = Watch()
+    addresses = [(process, await stack.address(process)) for process in processes]
+    tasks = [
+        asyncio.create_task(watch.ask(process, f"http://{address}:8000/health/ready", dependency))
+        for process, address in addresses
+    ]
+    try:
+        yield watch
+        assert not [task for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ended_at(stack: Stack, service: str) -> float:
+    """When the process of a container that was stopped had ended, by the clock of this machine."""
+    said = await stack.docker("inspect", "--format", "{{.State.FinishedAt}}", stack.container(service))
+    return datetime.fromisoformat(said.strip()[:26] + "+00:00").timestamp()
+
+
+async def answers_at(stack: Stack, service: str, port: int, path: str | None) -> float:
+    """Wait until a server that was started answers, or takes connections where there is no page to ask for."""
+    until = time.time() + 120
+    url = await stack.address(service)
+    while time.time() < until:
+        if await _answers(url, port, path):
+            return time.time()
+        await asyncio.sleep(EVERY)
+    raise AssertionError(f"{service} does not answer")
+
+
+async def _answers(host: str, port: int, path: str | None) -> bool:
+    try:
+        if path is None:
+            async with asyncio.timeout(1):
+                _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            return True
+        async with httpx.AsyncClient(timeout=1, trust_env=False) as client:
+            return (await client.get(f"http://{host}:{port}{path}")).status_code < 300
+    except (httpx.TransportError, OSError, TimeoutError):
+        return False
