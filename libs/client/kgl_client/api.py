@@ -10,6 +10,7 @@ import httpx
 
 _TRIES = 5
 _RETRIED_STATUS = {429, 503}
+_PASSING_STATUS = {429, 502, 503, 504}
 _LONGEST_WAIT = 30.0
 
 
@@ -22,6 +23,11 @@ class ApiProblem(Exception):
         self.code = code
         self.detail = detail
         self.members = dict(members)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may be answered later: something that the system needs is out, or busy."""
+        return self.status in _PASSING_STATUS
 
 
 class ApiUnreachable(Exception):
@@ -104,13 +110,16 @@ class Api:
                 return
 
     async def lines(self, path: str, **options: Any) -> AsyncIterator[bytes]:
-        """A streamed answer, line by line; raises ApiProblem."""
-        async with self._http.stream("GET", path, **options) as answer:
-            if answer.status_code >= 400:
-                await answer.aread()
-                _checked(answer)
-            async for line in answer.aiter_lines():
-                yield line.encode()
+        """A streamed answer, line by line; raises ApiProblem, and ApiUnreachable where it ends too early, too."""
+        try:
+            async with self._http.stream("GET", path, **options) as answer:
+                if answer.status_code >= 400:
+                    await answer.aread()
+                    _checked(answer)
+                async for line in answer.aiter_lines():
+                    yield line.encode()
+        except httpx.TransportError as lost:
+            raise ApiUnreachable(f"GET {path}: {type(lost).__name__}") from lost
 
 
 def _pause(attempt: int) -> float:

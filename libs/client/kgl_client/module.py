@@ -9,7 +9,8 @@
 
 Work is leased with a token; while a handler runs, its lease is kept. A result is sent until it is
 acknowledged, and sending it again has no second effect. A handler that raises gives the work back, and it
-is tried again later; `CannotDo` ends it.
+is tried again later; `CannotDo` ends it. A document that cannot be read because something is out is waited
+for, for some minutes: that is no failure of the module's.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ _LEASE_SECONDS = 20
 _WAIT_SECONDS = 10
 _GAZETTEER_SECONDS = 5.0
 _OUTAGE_PAUSE = 1.0
+_PATIENCE = 300.0
 
 
 class CannotDo(Exception):
@@ -125,7 +127,7 @@ class Module:
     async def _do(self, lease: _Lease) -> None:
         keeping = asyncio.create_task(self._keep(lease))
         try:
-            document = await self._read(lease)
+            document = await self._read_patiently(lease)
             result = await self._handlers[lease.capability](document)
             field = "extraction" if lease.capability == "extract" else "summary"
             await self._answer(lease, "complete", {field: result.model_dump(mode="json")})
@@ -159,6 +161,18 @@ class Module:
                     {"token": lease.token},
                     headers={"Kgl-Workspace": str(lease.workspace_id)},
                 )
+
+    async def _read_patiently(self, lease: _Lease) -> DocumentText:
+        """The document, as soon as it can be had."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._read(lease)
+            except (ApiUnreachable, ApiProblem) as out:
+                if (isinstance(out, ApiProblem) and not out.passes) or time.monotonic() > until:
+                    raise
+                logger.bind(module=self._name, request=str(lease.id), error=str(out)).warning("module.waiting")
+                await asyncio.sleep(_OUTAGE_PAUSE)
 
     async def _read(self, lease: _Lease) -> DocumentText:
         headers = {"Kgl-Workspace": str(lease.workspace_id)}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +18,15 @@ WORKSPACE = uuid4()
 
 
 class Server:
-    """Hands out jobs and notes the answers; `outages` are statuses, or None for no answer, given first."""
+    """Hands out jobs and notes the answers; `outages` are statuses, or None for no answer, given first.
 
-    def __init__(self, *capabilities: str, outages: list[int | None] | None = None) -> None:
+    `unread` is given first to who asks for a document: a status, or None for an answer that ends too early.
+    """
+
+    def __init__(
+        self, *capabilities: str, outages: list[int | None] | None = None, unread: list[int | None] | None = None
+    ) -> None:
+        self.unread = unread or []
         self.jobs = [
             {
                 "id": str(uuid4()),
@@ -45,6 +52,10 @@ class Server:
             return httpx.Response(200, json={"jobs": given})
         if path == "/chunks":
             chunk = {"id": str(uuid4()), "ordinal": 0, "start": 0, "end": 4, "title": "T", "text": "text"}
+            if self.unread:
+                status = self.unread.pop(0)
+                problem = {"code": "unavailable", "detail": "wait"}
+                return httpx.Response(status, json=problem) if status else httpx.Response(200, content=cut_off())
             return httpx.Response(200, text=json.dumps(chunk) + "\n")
         if path.endswith("/gazetteer"):
             return httpx.Response(200, json={"items": [{"name": "a", "type": "x"}], "next": None})
@@ -56,6 +67,11 @@ class Server:
         self.answers.append((path.rpartition(":")[2], json.loads(request.content), request.headers))
         self.answered.set()
         return httpx.Response(204)
+
+
+async def cut_off() -> AsyncIterator[bytes]:
+    yield b"{"
+    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
 
 
 def module(server: Server, *capabilities: str) -> Module:
@@ -118,6 +134,19 @@ async def test_a_failure_is_told_with_its_code(error: Exception, code: str, retr
     await run_until_answered(made, server)
     ((verb, body, _),) = server.answers
     assert (verb, body["code"], body["retry"]) == ("fail", code, retry)
+
+
+@pytest.mark.parametrize("unread", [503, 502, None])
+async def test_a_document_that_cannot_be_read_at_the_moment_is_waited_for_and_is_no_failure(unread: int | None) -> None:
+    server = Server("summarise", unread=[unread])
+    made = module(server, "summarise")
+
+    @made.summarise
+    async def summarise(_: DocumentText) -> Summary:
+        return Summary(title="t", text="x")
+
+    await run_until_answered(made, server)
+    assert [verb for verb, _, _ in server.answers] == ["complete"]
 
 
 async def test_a_module_without_a_handler_for_what_it_promises_does_not_start() -> None:
