@@ -177,6 +177,7 @@ class Relay:
 
     async def _send(self, rows: Sequence[asyncpg.Record]) -> None:
         producer = await self._open_producer()
+        await self._memory.learn(dict.fromkeys(row["topic"] for row in rows))
         try:
             async with asyncio.timeout(self._shards.left):  # what is late would come after a later owner's events
                 acks = await producer.send([_record(row) for row in rows])

@@ -4,7 +4,7 @@ A broker that lost its disk comes back empty and takes new events as if nothing 
 before it sends: the topic's life, and that no partition ends before the last acknowledged offset.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kgl_contracts.topics import BY_NAME
 from kgl_servicekit.bus.port import Ack, Bus, TopicMissing
@@ -72,6 +72,11 @@ class Memory:
                 lost.append(topic)
         if lost:
             raise BrokerLostData(lost)
+
+    async def learn(self, topics: Iterable[str]) -> None:
+        """Know the life of each topic before anything is sent to it: asked afterwards, it may be the next one."""
+        for topic in topics:
+            await self._incarnation(topic)
 
     async def remember(self, tx: Transaction, acks: Sequence[Ack]) -> None:
         """Note the furthest acknowledged offset of each partition."""

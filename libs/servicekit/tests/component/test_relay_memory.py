@@ -92,6 +92,38 @@ async def _forgiven(relay: Relay) -> bool:
     return relay.lost is None
 
 
+class _Forgetful(MemoryBus):
+    """Loses all documents right after the first acknowledgement."""
+
+    forgotten = False
+
+    def producer(self) -> MemoryProducer:
+        return _ForgetfulProducer(self)
+
+
+class _ForgetfulProducer(MemoryProducer):
+    async def send(self, records: Sequence[Record]) -> list[Ack]:
+        acks = await super().send(records)
+        bus = self._bus
+        if isinstance(bus, _Forgetful) and not bus.forgotten:
+            bus.forgotten = True
+            bus.forget(DOCUMENTS.name)
+        return acks
+
+
+async def test_what_is_lost_between_the_first_acknowledgement_of_a_topic_and_its_note_is_noticed(
+    database: Database,
+) -> None:
+    bus = _Forgetful()
+    await bus.declare([DOCUMENTS])
+    await _tell(database, uuid7(), 2)
+    relay = Relay(database, bus, worker="a", lives_every=0.05)
+    async with running(relay.run):
+        await eventually(lambda: _noticed(relay))
+        assert await database.run((), refill, [DOCUMENTS.name]) == 2
+        await eventually(lambda: _sent(bus, 2))
+
+
 async def test_a_broker_with_less_than_it_acknowledged_is_noticed_too(database: Database, bus: MemoryBus) -> None:
     document = uuid7()
     async with running(Relay(database, bus, worker="a").run):
