@@ -94,6 +94,7 @@ class Relay:
         self._last_beat = 0.0
         self._lives_every = lives_every
         self._lives_at = 0.0
+        self._compared = False
         self.lost: BrokerLostData | None = None
         service = database.service
         self._pending, self._relayed = RELAY_PENDING.labels(service), RELAYED.labels(service)
@@ -117,6 +118,7 @@ class Relay:
                 except (Unavailable, SendFailed, BrokerLostData) as out:
                     self._note_lost(out if isinstance(out, BrokerLostData) else None)
                     self._shards.doubt()  # the refill that ends a loss ends the epochs, too
+                    self._compared = False  # a bus that was out may come back with less
                     logger.bind(service=self._database.service, error=str(out)).warning("relay.paused")
                     await self._drop_producer()
                     await asyncio.sleep(delay)
@@ -219,17 +221,17 @@ class Relay:
         self._last_beat = time.monotonic()
 
     async def _check_lives(self) -> None:
-        """Now and then while a producer is open; before a new one is, all is compared, and as long as it is lost."""
-        if self.lost is not None:
+        """After the start and after each failure all is compared, though nothing is to be sent; else the lives alone."""
+        if self.lost is not None or not self._compared:
             await self._memory.check()
-        elif self._producer is not None and time.monotonic() >= self._lives_at:
+            self._compared = True
+        elif time.monotonic() >= self._lives_at:
             await self._memory.check_lives()
             self._lives_at = time.monotonic() + self._lives_every
 
     async def _open_producer(self) -> Producer:
-        """The producer; before a new one sends, the bus must still have what it acknowledged."""
+        """The producer; `_check_lives` has seen that the bus still has what it acknowledged to the last one."""
         if self._producer is None:
-            await self._memory.check()
             producer = self._bus.producer()
             await producer.start()
             self._producer = producer

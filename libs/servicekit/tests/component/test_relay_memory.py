@@ -29,6 +29,10 @@ async def _tell(database: Database, document: UUID, times: int) -> None:
         await database.run(WORKSPACE, count_and_tell, document)
 
 
+async def _paused(relay: Relay) -> bool:
+    return relay._producer is None
+
+
 async def _pending(database: Database) -> int:
     async def read(tx: Transaction, _: None) -> int:
         return int(await tx.fetchval("select count(*) from outbox_pending"))
@@ -90,6 +94,34 @@ async def _noticed(relay: Relay) -> bool:
 
 async def _forgiven(relay: Relay) -> bool:
     return relay.lost is None
+
+
+async def test_a_broker_that_comes_back_empty_is_noticed_though_nothing_is_to_be_sent(
+    database: Database, bus: MemoryBus
+) -> None:
+    relay = Relay(database, bus, worker="a", lives_every=0.05)
+    async with running(relay.run):
+        await _tell(database, uuid7(), 2)
+        await eventually(lambda: _sent(bus, 2))
+        await eventually(lambda: _pending_is(database, 0))
+        bus.out = True
+        await eventually(lambda: _paused(relay))
+        bus.forget(DOCUMENTS.name)
+        bus.out = False
+        await eventually(lambda: _noticed(relay))
+
+
+async def test_a_relay_that_starts_beside_an_empty_broker_notices_it_though_nothing_is_to_be_sent(
+    database: Database, bus: MemoryBus
+) -> None:
+    async with running(Relay(database, bus, worker="a").run):
+        await _tell(database, uuid7(), 2)
+        await eventually(lambda: _sent(bus, 2))
+        await eventually(lambda: _pending_is(database, 0))
+    bus.forget(DOCUMENTS.name)
+    relay = Relay(database, bus, worker="a")
+    async with running(relay.run):
+        await eventually(lambda: _noticed(relay))
 
 
 class _Forgetful(MemoryBus):
