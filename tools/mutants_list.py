@@ -138,7 +138,7 @@ MUTANTS = (
     Mutant(
         "Unavailable counted as an attempt of a held event",
         f"{_KIT}/events/redrive.py",
-        "            await self._database.run((), undo_attempt, event_id)\n",
+        "            await self._database.run((), undo_attempt, attempt)\n",
         "            pass\n",
         (f"{_GUARDS}::test_an_outage_while_a_held_event_is_tried_gives_the_attempt_back",),
     ),

@@ -170,9 +170,13 @@ async def start_attempt(tx: Transaction, event_id: int, delay: float) -> int:
     return attempts
 
 
-async def undo_attempt(tx: Transaction, event_id: int) -> None:
-    """The attempt met an outage: it does not count, and the next one is due at once."""
-    await tx.execute("update held_event set attempts = attempts - 1, next_at = now() where id = $1", event_id)
+async def undo_attempt(tx: Transaction, attempt: tuple[int, int]) -> None:
+    """The attempt of this event and number met an outage: it does not count, and the next one is due at once.
+
+    Nothing happens where it was not counted after all, or another one was.
+    """
+    sql = "update held_event set attempts = attempts - 1, next_at = now() where id = $1 and attempts = $2"
+    await tx.execute(sql, *attempt)
 
 
 async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: float, error: str) -> None:

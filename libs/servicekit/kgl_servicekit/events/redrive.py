@@ -8,7 +8,7 @@ import asyncpg
 from loguru import logger
 
 from kgl_servicekit.database.connection import LOST
-from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.engine import Database, OutcomeUnknown
 from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
@@ -65,7 +65,8 @@ class Redriver:
         self._subscriptions = {subscription.name: subscription for subscription in subscriptions}
         self._interval = interval
         self._wait = 0.0
-        self._undone: set[int] = set()
+        self._counted: tuple[int, int] | None = None
+        self._undone: set[tuple[int, int]] = set()
 
     async def run(self) -> None:
         """Work off until cancelled."""
@@ -84,9 +85,9 @@ class Redriver:
 
     async def work_off(self) -> int:
         """Try the first event of every due key once; the answer is how many keys were due."""
-        for event_id in tuple(self._undone):
-            await self._database.run((), undo_attempt, event_id)
-            self._undone.discard(event_id)
+        for attempt in tuple(self._undone):
+            await self._database.run((), undo_attempt, attempt)
+            self._undone.discard(attempt)
         following = await self._database.run((), next_keys, list(self._subscriptions))
         due = [(name, key) for name, key, wait in following if wait <= 0]
         self._wait = max(0.01, following[0][2]) if following else self._interval
@@ -95,7 +96,12 @@ class Redriver:
         return len(due)
 
     async def _work_key(self, subscription: Subscription, key: str) -> None:
-        head = await self._database.run((), self._start, (subscription, key))
+        try:
+            head = await self._database.run((), self._start, (subscription, key))
+        except OutcomeUnknown:
+            if self._counted is not None:
+                self._undone.add(self._counted)
+            raise
         if head is None:
             return
         failpoint("redrive.peeked")
@@ -104,7 +110,7 @@ class Redriver:
             async with HANDLERS.shared():
                 outcome = await self._database.run(head.workspaces, self._attempt, head, reporter=reporter)
         except (Unavailable, *LOST):
-            self._undone.add(head.head)  # as soon as the database answers again
+            self._undone.add((head.head, head.number))  # as soon as the database answers again
             raise
         except Exception as error:
             logger.bind(subscription=subscription.name).opt(exception=error).warning("event.failed")
@@ -130,6 +136,7 @@ class Redriver:
         An event behind a gap is looked at first: it is tried only as the next one of its key.
         """
         subscription, key = place
+        self._counted = None
         head = await lock_head(tx, subscription, key)
         if head is None or head["state"] == "dead" or not head["due"]:
             return None
@@ -140,6 +147,7 @@ class Redriver:
             return None
         delivery = decode(subscription, stored_record(head), head["corrected"])
         number = await start_attempt(tx, head["id"], silent_delay(subscription, head["attempts"] + 1))
+        self._counted = (head["id"], number)
         return _Try(subscription, key, head["id"], number, delivery.workspaces())
 
     async def _attempt(self, tx: Transaction, command: _Try) -> str:

@@ -11,7 +11,7 @@ from kgl_contracts.ingest import DocumentDeleted
 from kgl_contracts.topics import DOCUMENTS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.connection import Connection
-from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.engine import Database, OutcomeUnknown
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.delivery import decode
@@ -101,6 +101,40 @@ async def test_two_redrivers_that_list_an_event_at_the_same_time_count_one_attem
     await waiting_for_locks(roles.service, 2)
     await other.execute("rollback")
     assert await asyncio.gather(*both) == [1, 1]
+    assert await held(database) == []
+    assert handler.seen == [(document, 1)]
+
+
+class _LosesAnAnswer(Database):
+    """The connection breaks while the second commit is answered: it is done, and nobody here knows."""
+
+    _left = 2
+
+    async def _commit(self, connection: Connection) -> None:
+        await super()._commit(connection)
+        self._left -= 1
+        if self._left == 0:
+            raise OutcomeUnknown(retry_after=1)
+
+
+async def test_an_attempt_that_was_counted_without_an_answer_and_not_made_is_given_back(
+    database: Database, bus: MemoryBus, roles: Roles
+) -> None:
+    handler, document = Handler(attempts=2), uuid7()
+    handler.fail = {1}
+    bus.append(record(document, 1))
+    async with running(SubscriptionRunner(database, bus, handler.subscription).run):
+        await eventually(lambda: held(database))
+    handler.fail = set()
+    await eventually(lambda: _due(database))
+    lossy = _LosesAnAnswer(roles.service, service="counter")
+    await lossy.start()
+    redriver = Redriver(lossy, handler.subscription)
+    with pytest.raises(OutcomeUnknown):
+        await redriver.work_off()
+    assert (await held(database))[0]["attempts"] == 2
+    assert await redriver.work_off() == 1
+    await lossy.stop()
     assert await held(database) == []
     assert handler.seen == [(document, 1)]
 
