@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from kgl_contracts import ai, audit, content, given, graph, identity, ingest, operations, publish
+from kgl_contracts import ai, audit, content, dead_letters, given, graph, identity, ingest, operations, publish
 from kgl_contracts.event import REGISTRY, EventData
 from kgl_contracts.topics import ALL, MODULE_RESULTS, Topic
 
-_PRODUCERS = (ai, audit, content, given, graph, identity, ingest, operations, publish)
+_PRODUCERS = (ai, audit, content, dead_letters, given, graph, identity, ingest, operations, publish)
 
 
 def all_events() -> list[type[EventData]]:

@@ -35,6 +35,8 @@ PUBLISH = Topic("kgl.publish")
 IDENTITY = Topic("kgl.identity", partitions=1, compacted=True, one_shard=True, public=False)
 OPERATIONS = Topic("kgl.operations", public=False)
 AUDIT = Topic("kgl.audit", public=False)
+# what people decided about dead letters, from ingest to the service that holds the letter
+DECISIONS = Topic("kgl.decisions", partitions=1, public=False)
 # what an owner tells anew for the rebuild of a derived table: kgl.replay.<subscription that is rebuilt>
 REPLAY_GRAPH_DOCUMENTS = Topic("kgl.replay.graph.documents", public=False)
 
@@ -47,6 +49,7 @@ ALL: tuple[Topic, ...] = (
     IDENTITY,
     OPERATIONS,
     AUDIT,
+    DECISIONS,
     REPLAY_GRAPH_DOCUMENTS,
 )
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in ALL}

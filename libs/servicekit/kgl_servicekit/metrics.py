@@ -38,6 +38,20 @@ CONSUMER_BREAKER = Gauge(
     "1 while a subscription stands still because it refused too many events",
     ["subscription"],
 )
+HELD_EVENTS = Gauge(
+    "kgl_held_events", "Events that are retried or wait behind one, by a sample every 15 seconds", ["subscription"]
+)
+DEAD_LETTERS = Gauge(
+    "kgl_dead_letters", "Events that wait for a decision, by a sample every 15 seconds", ["subscription", "reason"]
+)
+DEAD_LETTER_OLDEST = Gauge(
+    "kgl_dead_letter_oldest_seconds", "For how long the oldest of them has been dead", ["subscription"]
+)
+DEAD_LETTER_ACTS = Counter(
+    "kgl_dead_letter_acts_total",
+    "Decisions about dead letters that were carried out (done), or came too late (refused)",
+    ["subscription", "act", "outcome"],
+)
 JOBS_ENDED = Counter("kgl_jobs_total", "Job attempts by outcome", ["kind", "outcome"])
 JOB_SECONDS = Histogram("kgl_job_seconds", "Seconds that one attempt took", ["kind"])
 CACHE_REQUESTS = Counter(

@@ -26,6 +26,7 @@ from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.lag import watch_lag
 from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
@@ -138,7 +139,8 @@ class Service:
 
     @property
     def _all_subscriptions(self) -> tuple[Subscription, ...]:
-        return *self.subscriptions, identity_subscription(self.name)
+        own = (*self.subscriptions, identity_subscription(self.name))
+        return *own, decision_subscription(self.name, own)
 
     async def _declare(self, topics: set[Topic]) -> None:
         """Wait for the bus, and see that it has the topics; raises NotConfigured for what an operator has to mend."""

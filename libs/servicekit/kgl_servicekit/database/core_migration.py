@@ -144,6 +144,16 @@ create index if not exists ix_job_operation_id on job (operation_id) where opera
 alter table job set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05)
 """
 
+# what was told of a dead letter, and the receipt of the decision to redrive it
+_DEAD_LETTERS = """
+alter table held_event
+    add column if not exists letter uuid,
+    add column if not exists told text,
+    add column if not exists redrive_operation uuid,
+    add column if not exists redrive_workspace uuid;
+create index if not exists ix_held_event_letter on held_event (letter) where letter is not null
+"""
+
 
 class Operations(Protocol):
     """What a migration uses of Alembic's `op`."""
@@ -172,6 +182,12 @@ def complete_core(op: Operations) -> None:
     op.execute("select kgl_outbox_partitions(3, 7)")
     op.execute(_INBOX_PARTITIONS)
     op.execute("select kgl_inbox_partitions(2, 7)")
+
+
+def list_dead_letters(op: Operations) -> None:
+    """What every service needs to tell of its dead letters, and to be told what was decided about them."""
+    for statement in _DEAD_LETTERS.split(";\n"):
+        op.execute(statement)
 
 
 def protect(op: Operations, *tables: str) -> None:

@@ -210,9 +210,14 @@ def _inbox(metadata: MetaData) -> None:
         _may("corrected", LargeBinary),
         _time("first_at", now=True),
         _time("last_at", now=True),
+        _may("letter", Uuid),
+        _may("told"),
+        _may("redrive_operation", Uuid),
+        _may("redrive_workspace", Uuid),
         Index("ix_held_event_queue", "subscription", "topic", "key", "epoch", "sequence", "id"),
         Index("uq_held_event_record", "subscription", "topic", "incarnation", "partition", "offset", unique=True),
         Index("ix_held_event_due", "next_at", postgresql_where=text("state <> 'dead'")),
+        Index("ix_held_event_letter", "letter", postgresql_where=text("letter is not null")),
     )
     Table(
         "correction",

@@ -66,6 +66,11 @@ class Transaction:
         self.now = cause.at or datetime.now(UTC)
 
     @property
+    def service(self) -> str:
+        """The service whose database this is."""
+        return self._service
+
+    @property
     def workspace(self) -> UUID:
         """The only workspace of this transaction; LookupError when it has none or several."""
         if len(self.workspaces) != 1:

@@ -14,12 +14,19 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, Invalid, NotFound
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.holds import lock_head, release, stored_record
+from kgl_servicekit.events.letters import tell, tell_corrected
 from kgl_servicekit.events.subscription import Subscription
 
 _GIVE_UP_GAP = """
 insert into key_position as k (subscription, topic, key, source, epoch, last) values ($1, $2, $3, $4, $5, $6)
 on conflict (subscription, topic, key, source) do update set epoch = excluded.epoch, last = excluded.last
 where (k.epoch, k.last) < (excluded.epoch, excluded.last)
+"""
+
+_RETRY = """
+update held_event
+set state = 'retrying', attempts = 0, next_at = now(), redrive_operation = null, redrive_workspace = null
+where id = $1
 """
 
 _CORRECT = """
@@ -51,7 +58,8 @@ async def redrive(tx: Transaction, letter: DeadLetter) -> None:
     """
     head = await _take(tx, letter)
     await _give_up_gap(tx, head, head["sequence"] - 1 if head["sequence"] else 0)
-    await tx.execute("update held_event set state = 'retrying', attempts = 0, next_at = now() where id = $1", letter.id)
+    await tx.execute(_RETRY, letter.id)
+    await tell(tx, head["subscription"], head["topic"], [head["key"]])
     tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.redrive")
 
@@ -64,7 +72,7 @@ async def discard(tx: Transaction, command: tuple[DeadLetter, str]) -> None:
     letter, reason = command
     head = await _take(tx, letter)
     await _give_up_gap(tx, head, head["sequence"])
-    await release(tx, letter.subscription, head)
+    await release(tx, letter.subscription, head, given_up=reason)
     tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.discard", reason)
 
@@ -81,8 +89,15 @@ async def correct(tx: Transaction, command: tuple[DeadLetter, bytes]) -> None:
         raise Invalid(
             delivery.unreadable or "The event has no readable id; discard it.", errors=_errors(letter, value, head)
         )
+    if letter.subscription.topic.sequenced and delivery.event is not None and delivery.event.key != head["key"]:
+        pointer = f"#/{delivery.event.data.key_field}"
+        raise Invalid(
+            "The key of an event cannot be corrected, since it orders it.",
+            errors=[{"pointer": pointer, "detail": f"it has to be {head['key']}"}],
+        )
     await tx.execute("update held_event set corrected = $2 where id = $1", letter.id, value)
     await tx.execute(_CORRECT, letter.subscription.name, head["event_id"], value, tx.cause.actor)
+    await tell_corrected(tx, head, value)
     await _audit(tx, head, "dead_letter.correct")
 
 

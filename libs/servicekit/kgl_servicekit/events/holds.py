@@ -16,6 +16,7 @@ from kgl_servicekit.bus.port import StoredRecord
 from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery, storable
+from kgl_servicekit.events.letters import report_redrive, tell, tell_end
 from kgl_servicekit.events.subscription import Subscription
 
 HeldState = Literal["retrying", "waiting", "dead"]
@@ -101,6 +102,7 @@ async def hold(tx: Transaction, subscription: Subscription, holds: Sequence[Hold
         [(name, topic, key) for key in sorted({held.delivery.key for held in holds})],
     )
     await tx.executemany(_HOLD, [_row(name, held, incarnation) for held in holds])
+    await tell(tx, name, topic, [held.delivery.key for held in holds])
     tx.notify(HOLDS)
 
 
@@ -148,9 +150,17 @@ async def lock_head(tx: Transaction, subscription: Subscription, key: str) -> as
     return head
 
 
-async def release(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> None:
-    """Take the first event of a key out of its queue: it was handled, or given up. An empty queue frees the key."""
+async def release(
+    tx: Transaction, subscription: Subscription, head: asyncpg.Record, *, given_up: str | None = None
+) -> None:
+    """Take the first event of a key out of its queue: it was handled, or given up for a reason.
+
+    An empty queue frees the key.
+    """
     await tx.execute("delete from held_event where id = $1", head["id"])
+    await tell_end(tx, head, "settled" if given_up is None else "discarded", given_up)
+    if given_up is None:
+        await report_redrive(tx, head, "done")
     following = await lock_head(tx, subscription, head["key"])
     if following is not None and following["reason"] == "gap":
         await wake_gap(tx, subscription, head["key"])
@@ -181,14 +191,21 @@ async def undo_attempt(tx: Transaction, attempt: tuple[int, int]) -> None:
 
 async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: float, error: str) -> None:
     """After a failed attempt: wait `delay` seconds, or give up."""
-    await tx.execute(
+    row = await tx.fetchrow(
         """update held_event set state = $2, next_at = now() + $3 * interval '1 second', error = $4, last_at = now()
-           where id = $1""",
+           where id = $1 returning *""",
         event_id,
         state,
         delay,
         storable(error),
     )
+    if row is None or (state != "dead" and row["letter"] is None):
+        return
+    await tell(tx, row["subscription"], row["topic"], [row["key"]])
+    if state == "dead":
+        await report_redrive(tx, row, "failed", error="dead_again")
+    else:
+        await report_redrive(tx, row, "retrying", error="handler_failed", next_retry_at=row["next_at"])
 
 
 async def wake_gap(tx: Transaction, subscription: Subscription, key: str) -> None:

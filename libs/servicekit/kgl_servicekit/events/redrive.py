@@ -15,6 +15,7 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.alone import HANDLERS
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.handling import handle, report_stage
+from kgl_servicekit.events.held_metrics import HeldMetrics
 from kgl_servicekit.events.holds import (
     HeldState,
     lock_head,
@@ -67,6 +68,7 @@ class Redriver:
         self._wait = 0.0
         self._counted: tuple[int, int] | None = None
         self._undone: set[tuple[int, int]] = set()
+        self._metrics = HeldMetrics(database, list(self._subscriptions))
 
     async def run(self) -> None:
         """Work off until cancelled."""
@@ -76,6 +78,7 @@ class Redriver:
                 woken.clear()
                 try:
                     tried = await self.work_off()
+                    await self._metrics.sample()
                 except Unavailable:
                     tried, self._wait = 0, 0.5
                 if not tried:

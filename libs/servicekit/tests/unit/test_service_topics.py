@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kgl_contracts.topics import AUDIT, GRAPH, IDENTITY, OPERATIONS, Topic
+from kgl_contracts.topics import AUDIT, DECISIONS, GRAPH, IDENTITY, OPERATIONS, Topic
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import BusRefused, TopicMissing
 from kgl_servicekit.errors import Unavailable
@@ -47,7 +47,7 @@ def service(bus: MemoryBus) -> Service:
 async def test_it_looks_for_what_it_writes_and_reads_alone() -> None:
     made = service(bus := FailingBus())
     await made._declare(made._topics)
-    assert bus.asked == [{GRAPH.name, IDENTITY.name, OPERATIONS.name, AUDIT.name}]
+    assert bus.asked == [{GRAPH.name, IDENTITY.name, OPERATIONS.name, AUDIT.name, DECISIONS.name}]
 
 
 async def test_a_bus_that_is_out_of_reach_is_waited_for() -> None:

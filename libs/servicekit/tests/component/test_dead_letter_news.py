@@ -1,0 +1,323 @@
+"""What a service tells of its dead letters, and what it does when it is told what was decided about them."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prometheus_client import REGISTRY
+
+from kgl_contracts.dead_letters import DeadLetterDecided, DeadLetterMoved, DeadLetterNoted, packed, unpacked
+from kgl_contracts.envelope import EVENT_LIMIT, Envelope
+from kgl_contracts.event import EventData
+from kgl_contracts.ingest import DocumentDeleted
+from kgl_contracts.topics import DECISIONS, OPERATIONS
+from kgl_servicekit.bus.memory import MemoryBus
+from kgl_servicekit.bus.port import Record
+from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.consumer import SubscriptionRunner
+from kgl_servicekit.events.decisions import decision_subscription
+from kgl_servicekit.events.held_metrics import HeldMetrics
+from kgl_servicekit.events.redrive import Redriver
+from kgl_servicekit.events.subscription import Event, Reject, Subscription, Verdict
+from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, held, held_key_count, record, running
+from kgl_servicekit.testing.polling import eventually
+
+OPERATOR = uuid7()
+
+
+async def emitted(database: Database, topic: str) -> list[dict[str, Any]]:
+    """The events of a topic in the outbox, in order; each with its type and actor."""
+
+    async def read(tx: Transaction, _: None) -> list[dict[str, Any]]:
+        rows = await tx.fetch(
+            "select type, actor, workspace_id, convert_from(data, 'UTF8')::jsonb as data"
+            " from outbox_log where topic = $1 order by id",
+            topic,
+        )
+        return [{"TYPE": row["type"], "ACTOR": row["actor"], "OF": row["workspace_id"], **row["data"]} for row in rows]
+
+    return await database.run((), read, None)
+
+
+async def news(database: Database) -> list[dict[str, Any]]:
+    return [each for each in await emitted(database, OPERATIONS.name) if "dead_letter" in each["TYPE"]]
+
+
+async def stages(database: Database) -> list[tuple[str, str, str | None]]:
+    """What receipts of the operator's workspace were told."""
+    reports = [each for each in await emitted(database, OPERATIONS.name) if "entries" in each]
+    entries = [entry for report in reports for entry in report["entries"] if entry["workspace_id"] == str(OPERATOR)]
+    return [(entry["stage"], entry["state"], entry.get("error")) for entry in entries]
+
+
+def _record(data: EventData, envelope: Envelope) -> Record:
+    value = data.model_dump_json().encode()
+    return Record(topic=data.topic.name, key=data.key, headers=envelope.headers(), value=value)
+
+
+class Decided:
+    """Decisions as they come from ingest, numbered by letter."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+        self._last: dict[UUID, int] = {}
+
+    def send(self, letter: UUID, act: str, *, service: str = "counter", **more: Any) -> None:
+        data = DeadLetterDecided(letter_id=letter, service=service, subscription="counter.documents", act=act, **more)
+        self._last[letter] = self._last.get(letter, 0) + 1
+        envelope = Envelope(
+            id=uuid7(),
+            type=data.event_type,
+            source="ingest",
+            time=datetime.now(UTC),
+            workspace_id=OPERATOR,
+            operation_id=uuid7(),
+            actor_id="user:somebody",
+            sequence=self._last[letter],
+        )
+        self._bus.append(_record(data, envelope))
+
+
+@pytest.fixture
+async def decided(bus: MemoryBus) -> Decided:
+    await bus.declare([DECISIONS, OPERATIONS])
+    return Decided(bus)
+
+
+def at_work(database: Database, bus: MemoryBus, handler: Handler) -> Any:
+    """Both subscriptions, and what tries again."""
+    decisions = decision_subscription("counter", [handler.subscription])
+    return running(
+        SubscriptionRunner(database, bus, handler.subscription).run,
+        SubscriptionRunner(database, bus, decisions).run,
+        Redriver(database, handler.subscription, interval=0.01).run,
+    )
+
+
+async def _told(database: Database, expected: int) -> list[dict[str, Any]]:
+    found = await news(database)
+    return found if len(found) >= expected else []
+
+
+async def _reported(database: Database, expected: int) -> list[tuple[str, str, str | None]]:
+    found = await stages(database)
+    return found if len(found) >= expected else []
+
+
+async def _letter(database: Database, bus: MemoryBus, handler: Handler, document: UUID) -> UUID:
+    """A rejected event, told of."""
+    handler.reject = {1}
+    bus.append(record(document, 1))
+    return UUID((await eventually(lambda: _told(database, 1)))[0]["letter_id"])
+
+
+async def test_a_dead_letter_is_told_with_its_data_and_what_waits_behind_it(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(), uuid7()
+    handler.reject = {1}
+    bus.append(record(document, 1))
+    bus.append(record(document, 2))
+    async with at_work(database, bus, handler):
+        await eventually(lambda: _told(database, 1))
+        bus.append(record(document, 3))
+        found = await eventually(lambda: _waiting(database, 2))
+    noted = DeadLetterNoted.model_validate({**found[0]})
+    assert (noted.service, noted.subscription, noted.workspace_id) == ("counter", "counter.documents", WORKSPACE)
+    assert (noted.event.key, noted.event.type, noted.event.sequence) == (str(document), DocumentDeleted.event_type, 1)
+    assert (noted.reason, noted.error, noted.attempts) == ("rejected", "we do not like it", 1)
+    assert unpacked(noted.value) == DocumentDeleted(document_id=document, version=1).model_dump_json().encode()
+    assert (noted.size, noted.headers["ce_source"]) == (len(unpacked(noted.value)), "ingest")
+    assert {each["OF"] for each in found} == {WORKSPACE}
+    last = DeadLetterMoved.model_validate(found[-1])
+    assert (last.state, last.waiting, [each.sequence for each in last.next_waiting]) == ("dead", 2, [2, 3])
+
+
+async def _waiting(database: Database, expected: int) -> list[dict[str, Any]]:
+    found = await news(database)
+    return found if found and found[-1]["waiting"] == expected else []
+
+
+async def test_a_decision_to_redrive_is_told_to_its_receipt_until_the_event_is_handled(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(attempts=2), uuid7()
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        decided.send(letter, "redrive")
+        await eventually(lambda: _reported(database, 2))
+        handler.reject = set()
+        decided.send(letter, "redrive")
+        told = await eventually(lambda: _reported(database, 4))
+        await eventually(lambda: _released(database))
+    stage = f"counter.redrive.{letter}"
+    assert told == [
+        (stage, "running", None),
+        (stage, "failed", "dead_again"),
+        (stage, "running", None),
+        (stage, "done", None),
+    ]
+    assert [each.get("state") for each in await news(database)] == [None, "retrying", "dead", "retrying", "settled"]
+    assert set(await consumed_events(database)) == {f"{document}/1"}
+    audited = await emitted(database, "kgl.audit")
+    assert [(each["action"], each["ACTOR"], each["scope"]) for each in audited] == [
+        ("dead_letter.redrive", "user:somebody", str(WORKSPACE))
+    ] * 2
+
+
+async def _released(database: Database) -> bool:
+    return await held_key_count(database) == 0
+
+
+async def test_an_event_that_is_retried_and_was_no_letter_is_not_told(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(attempts=50), uuid7()
+    handler.fail = {1}
+    bus.append(record(document, 1))
+    async with at_work(database, bus, handler):
+        await eventually(lambda: _tried(database, 3))
+        handler.fail = set()
+        await eventually(lambda: _consumed(database, 1))
+        await eventually(lambda: _released(database))
+    assert await news(database) == []
+
+
+async def _tried(database: Database, attempts: int) -> bool:
+    rows = await held(database)
+    return bool(rows) and rows[0]["attempts"] >= attempts
+
+
+async def _consumed(database: Database, expected: int) -> bool:
+    return len(await consumed_events(database)) == expected
+
+
+async def test_a_correction_and_then_a_redrive_handle_the_new_data(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(), uuid7()
+    value = DocumentDeleted(document_id=document, version=77).model_dump_json().encode()
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        decided.send(letter, "correct", value=packed(value))
+        decided.send(letter, "redrive")
+        await eventually(lambda: _consumed(database, 1))
+    assert set(await consumed_events(database)) == {f"{document}/77"}
+    corrected = [each for each in await news(database) if each.get("corrected")]
+    assert [unpacked(each["corrected"]) for each in corrected] == [value]
+    assert (f"counter.correct.{letter}", "done", None) in await stages(database)
+
+
+async def test_a_discard_is_told_with_its_reason(database: Database, bus: MemoryBus, decided: Decided) -> None:
+    handler, document = Handler(), uuid7()
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        decided.send(letter, "discard", reason="a test event")
+        await eventually(lambda: _reported(database, 1))
+    last = (await news(database))[-1]
+    assert (last["state"], last["note"]) == ("discarded", "a test event")
+    assert await stages(database) == [(f"counter.discard.{letter}", "done", None)]
+    assert await consumed_events(database) == {}
+
+
+@pytest.mark.parametrize(
+    ("act", "more", "code"),
+    [
+        ("correct", {"value": packed(b'{"document_id": "no id"}')}, "invalid"),
+        (
+            "correct",
+            {"value": packed(DocumentDeleted(document_id=uuid7(), version=1).model_dump_json().encode())},
+            "invalid",
+        ),
+        ("correct", {"value": "no data at all"}, "invalid"),
+    ],
+)
+async def test_what_does_not_meet_the_contract_or_has_another_key_fails_its_receipt_alone(
+    database: Database, bus: MemoryBus, decided: Decided, act: str, more: dict[str, str], code: str
+) -> None:
+    handler, document = Handler(), uuid7()
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        decided.send(letter, act, **more)
+        assert await eventually(lambda: _reported(database, 1)) == [(f"counter.{act}.{letter}", "failed", code)]
+    assert (await held(database))[0]["corrected"] is None
+
+
+async def test_decisions_that_come_too_late_or_are_for_others_change_nothing(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document, nobody = Handler(), uuid7(), uuid7()
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        decided.send(letter, "discard", service="another", reason="not ours")
+        decided.send(nobody, "discard", reason="never there")
+        assert await eventually(lambda: _reported(database, 1)) == [
+            (f"counter.discard.{nobody}", "failed", "dead_letter_not_found")
+        ]
+    (still,) = await held(database)
+    assert (still["state"], still["letter"]) == ("dead", letter)
+
+
+async def test_a_letter_about_letters_is_not_told(database: Database, bus: MemoryBus, decided: Decided) -> None:
+    subscription = Subscription("counter.letters", topic=OPERATIONS)
+
+    @subscription.on(DeadLetterMoved)
+    async def refuse(tx: Transaction, event: Event[DeadLetterMoved]) -> Verdict:
+        return Reject("no")
+
+    bus.append(_event(DeadLetterMoved.example()))
+    async with running(SubscriptionRunner(database, bus, subscription).run):
+        await eventually(lambda: _held(database, 1))
+    assert await news(database) == []
+
+
+async def _held(database: Database, expected: int) -> bool:
+    return len(await held(database)) == expected
+
+
+def _event(data: EventData) -> Record:
+    envelope = Envelope(id=uuid7(), type=data.event_type, source="a", time=datetime.now(UTC), sequence=1)
+    return _record(data, envelope)
+
+
+async def test_data_that_no_event_could_carry_are_told_as_far_as_one_does(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(), uuid7()
+    value = os.urandom(3 * EVENT_LIMIT)
+    sent = record(document, 1, value=value)
+    bus.append(replace(sent, headers={**sent.headers, "more": "h" * EVENT_LIMIT}))
+    async with at_work(database, bus, handler):
+        noted = DeadLetterNoted.model_validate((await eventually(lambda: _told(database, 1)))[0])
+    kept = unpacked(noted.value)
+    assert noted.size == len(value)
+    assert len(kept) > 10_000
+    assert value.startswith(kept)
+    assert noted.headers["ce_source"] == "ingest"
+
+
+async def test_what_is_held_is_counted(database: Database, bus: MemoryBus, decided: Decided) -> None:
+    handler, document = Handler(), uuid7()
+    metrics = HeldMetrics(database, [handler.subscription.name], every=0.0)
+    name = {"subscription": handler.subscription.name}
+
+    def counted() -> tuple[float | None, float | None, bool]:
+        oldest = REGISTRY.get_sample_value("kgl_dead_letter_oldest_seconds", name)
+        dead = REGISTRY.get_sample_value("kgl_dead_letters", {**name, "reason": "rejected"})
+        return dead, REGISTRY.get_sample_value("kgl_held_events", name), (oldest or 0) > 0
+
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        bus.append(record(document, 2))
+        await eventually(lambda: _held(database, 2))
+        await metrics.sample()
+        assert counted() == (1, 1, True)
+        decided.send(letter, "discard", reason="enough")
+        await eventually(lambda: _released(database))
+    await metrics.sample()
+    assert counted() == (0, 0, False)
