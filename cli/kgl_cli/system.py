@@ -31,7 +31,7 @@ from kgl_servicekit.service import Service
 LOCAL_EGRESS = "127.0.0.1:8099"
 BUILDERS: dict[str, tuple[Callable[..., Service], type[Any], tuple[str, ...]]] = {
     "auth": (kgl_auth.bootstrap.build, AuthSettings, ("auth",)),
-    "ingest": (kgl_ingest.bootstrap.build, IngestSettings, ("ingest", "operations")),
+    "ingest": (kgl_ingest.bootstrap.build, IngestSettings, ("ingest", "operations", "dead-letters")),
     "graph": (kgl_graph.bootstrap.build, GraphSettings, ("graph", "modules")),
     "content": (kgl_content.bootstrap.build, ContentSettings, ("content",)),
     "publish": (kgl_publish.bootstrap.build, PublishSettings, ("publish", "live", "events")),

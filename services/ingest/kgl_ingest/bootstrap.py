@@ -1,5 +1,6 @@
 """The composition root of ingest: the only place that builds its stores and clients."""
 
+import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -7,10 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kgl_ingest.api import documents, limits, operations
+from loguru import logger
+
+from kgl_ingest.api import dead_letters, documents, limits, operations
 from kgl_ingest.collector import BlobCollector
+from kgl_ingest.consumers import dead_letters as letters
 from kgl_ingest.consumers import snapshots
 from kgl_ingest.consumers.operations import ingest_operations
+from kgl_ingest.db.dead_letters import trim
 from kgl_ingest.jobs import erase_document, parse_document, snapshot_documents
 from kgl_ingest.jobs.declared import jobs
 from kgl_ingest.jobs.outside import Outside
@@ -18,16 +23,20 @@ from kgl_ingest.parsing.sandbox import ParserSandbox
 from kgl_ingest.settings import IngestSettings
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
-EVENT_HANDLERS = (snapshots.on_snapshot_requested,)
+EVENT_HANDLERS = (snapshots.on_snapshot_requested, letters.on_dead_letter_noted, letters.on_dead_letter_moved)
+SETTLED_DAYS = 30
 JOB_HANDLERS = (
     parse_document.parse_document,
     erase_document.erase_document,
     snapshot_documents.snapshot_documents,
 )
+
+_TRIM_SECONDS = 3600.0
 
 
 def build(settings: IngestSettings, bus: Bus) -> Service:
@@ -39,6 +48,14 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
 
     def collect() -> Coroutine[Any, Any, None]:
         return collector.run(settings.collect_every, settings.compare_every)
+
+    async def trim_letters() -> None:
+        while True:
+            try:
+                await database.run((), trim, SETTLED_DAYS)
+            except Unavailable as out:
+                logger.bind(error=str(out)).warning("dead_letters.trim_postponed")
+            await asyncio.sleep(_TRIM_SECONDS)
 
     @asynccontextmanager
     async def parser_processes() -> AsyncIterator[None]:
@@ -57,11 +74,12 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
             ("/ingest/v1", documents.router),
             ("/ingest/v1", limits.router),
             ("/operations/v1", operations.router),
+            ("/dead-letters/v1", dead_letters.router),
         ],
         subscriptions=[ingest_operations],
         jobs=jobs,
         outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
         checks={"objects": objects.ping},
         resources=[partial(opened, objects), parser_processes],
-        loops=[collect],
+        loops=[collect, trim_letters],
     )

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 
 from kgl_servicekit.errors import BadRequest, Forbidden
 from kgl_servicekit.http.exchange import RequestCaller, WorkspaceRequired
-from kgl_servicekit.http.rules import SESSION, Permission
+from kgl_servicekit.http.rules import SESSION, Rules
 from kgl_servicekit.identity.checked import Authority, Checked
 from kgl_servicekit.identity.permissions import grants, is_instance_permission
 from kgl_servicekit.identity.problems import CredentialMalformed, CredentialMissing, WorkspaceMalformed
@@ -43,19 +43,20 @@ class OriginRefused(Forbidden, code="origin_refused"):
 
 
 async def authenticate(
-    request: HTTPConnection, permission: Permission, authority: Authority, origins: frozenset[str]
+    request: HTTPConnection, rules: Rules, authority: Authority, origins: frozenset[str]
 ) -> RequestCaller:
-    """The caller, who has the permission that the route demands. `origins` may use the session cookie.
+    """The caller, who has a permission that the route demands. `origins` may use the session cookie.
 
     Raises 400 for an ambiguous request, 401, 403, and 503 when nobody can tell.
     """
-    method = request.scope["method"]
+    method, permission = request.scope["method"], rules.permission
     authorization = _authorization(request, authority, origins, method)
     hint = None if permission is SESSION else _workspace_hint(request, method)
     checked = await authority.check(authorization, hint, reading=method in READING)
     if permission is SESSION and checked.user_id is None:
         raise UserRequired
-    if isinstance(permission, str):
+    by_instance = rules.or_instance is not None and grants(checked.permissions, rules.or_instance)
+    if isinstance(permission, str) and not by_instance:
         await _demand(checked, permission, authority)
     return RequestCaller(checked)
 

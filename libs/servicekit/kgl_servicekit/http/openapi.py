@@ -70,6 +70,8 @@ def documented(rules: Rules, path: str, methods: set[str], options: dict[str, An
     extra["security"] = [] if rules.permission is PUBLIC else [{name: []} for name in _SECURITY]
     if isinstance(rules.permission, str):
         extra["x-kgl-permission"] = rules.permission
+    if rules.or_instance is not None:
+        extra["x-kgl-instance-permission"] = rules.or_instance
     responses = {**_responses(rules, path, methods), **(options.get("responses") or {})}
     return {**options, "openapi_extra": extra, "responses": responses}
 

@@ -17,7 +17,7 @@ from kgl_servicekit.http.openapi import documented, operation_id
 from kgl_servicekit.http.plan import plan_of
 from kgl_servicekit.http.rules import CacheRule, Deprecation, Permission, Rules
 from kgl_servicekit.http.serving import Handle, declared_headers, serve
-from kgl_servicekit.identity.permissions import is_permission
+from kgl_servicekit.identity.permissions import is_instance_permission, is_permission
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,6 +88,7 @@ class ApiRouter(APIRouter):
         endpoint: Callable[..., Any],
         *,
         permission: Permission | _Undeclared = _Undeclared.PERMISSION,
+        or_instance: str | None = None,
         problems: Sequence[type[Problem]] = (),
         cache: CacheRule | None = None,
         upload: bool = False,
@@ -102,11 +103,14 @@ class ApiRouter(APIRouter):
             raise TypeError(f"{self.prefix}{path} does not say who may use it: permission=...")
         if isinstance(permission, str) and not is_permission(permission):
             raise TypeError(f"{self.prefix}{path} demands {permission!r}, which is no permission")
+        if or_instance is not None and not is_instance_permission(or_instance):
+            raise TypeError(f"{self.prefix}{path} demands {or_instance!r}, which is no permission of the instance")
         super().add_api_route(path, endpoint, deprecated=deprecation is not None or None, **options)
         route = self.routes[-1]
         assert isinstance(route, ApiRoute)
         route.rules = Rules(
             permission=permission,
+            or_instance=or_instance,
             problems=tuple(problems),
             cache=cache,
             upload=upload,

@@ -38,6 +38,7 @@ class Rules:
 
     permission     a permission in the caller's workspace; None: any authenticated caller, who may name a
                    workspace; PUBLIC; SESSION
+    or_instance    a permission of the instance that does instead, in any workspace or in none
     problems       the errors that it gives on purpose, for its documentation
     cache          seconds that the client alone may keep the answer, or a Cache-Control value
     upload         the body may be as large as an upload
@@ -47,6 +48,7 @@ class Rules:
     """
 
     permission: Permission
+    or_instance: str | None = None
     problems: tuple[type[Problem], ...] = ()
     cache: CacheRule | None = None
     upload: bool = False

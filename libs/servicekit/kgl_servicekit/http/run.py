@@ -1,6 +1,6 @@
 """`run`: the one call of an endpoint. A use case in a transaction, whose result is the answer."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -68,14 +68,17 @@ class Runner:
         command: C,
         *,
         reply: Callable[[R], Reply] | None = None,
+        workspaces: Sequence[UUID] | None = None,
     ) -> R:
         """The result of the use case, committed; `reply` makes headers or a status from it.
+
+        `workspaces` are those of the transaction, on a route that may be about others than the caller's.
 
         Raises what the use case raises; RequestInFlight (409) while a twin with the same Idempotency-Key
         runs, IdempotencyKeyReused (422) when it came with another body.
         """
         if self._exchange.method != "POST":
-            result = await self.read(use_case, command)
+            result = await self.read(use_case, command, workspaces=workspaces)
             if reply is not None:
                 self._exchange.reply = reply(result)
             return result
@@ -92,23 +95,30 @@ class Runner:
                 await keep(tx, key, made)
             return result, made
 
-        outcome = await self.read(answer, command)
+        outcome = await self.read(answer, command, workspaces=workspaces)
         if isinstance(outcome, Replay):
             raise outcome
         result, self._exchange.answer = outcome
         return result
 
-    async def read(self, use_case: Callable[[Transaction, C], Awaitable[R]], command: C) -> R:
+    async def read(
+        self,
+        use_case: Callable[[Transaction, C], Awaitable[R]],
+        command: C,
+        *,
+        workspaces: Sequence[UUID] | None = None,
+    ) -> R:
         """The result of a use case that is not the answer: a transaction of its own, never replayed."""
         caller = self._exchange.caller
-        workspace = caller.workspace_if_named if caller else None
+        own = caller.workspace_if_named if caller else None
+        scope: UUID | Sequence[UUID] = (own or ()) if workspaces is None else workspaces
         cause = Cause(
             id=fast_uuid7(),
             kind="request",
             actor=caller.principal if caller else f"service:{self._exchange.service}",
             traceparent=self._exchange.trace.traceparent,
         )
-        return await self._database.run(workspace or (), use_case, command, cause=cause)
+        return await self._database.run(scope, use_case, command, cause=cause)
 
     def _answer(self, result: Any, reply: Reply) -> Answer:
         route = self._route

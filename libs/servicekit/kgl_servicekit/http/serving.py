@@ -46,7 +46,7 @@ async def serve(route: "ApiRoute", scope: Scope, receive: Receive, handle: Handl
     limit = kit.settings.max_upload + UPLOAD_OVERHEAD if rules.upload else kit.settings.max_body
     ours = KitRequest(scope, receive, limit)
     if rules.permission is not PUBLIC:
-        exchange.caller = await authenticate(ours, rules.permission, kit.authority, kit.origins)
+        exchange.caller = await authenticate(ours, rules, kit.authority, kit.origins)
         _spend(kit, exchange, rules.cost)
     check_length(ours, limit)
     try:

@@ -24,6 +24,8 @@ PERMISSIONS: frozenset[str] = frozenset(
         "modules:work",
         "audit:read",
         "operations:read",
+        "dead-letters:read",
+        "dead-letters:write",
         "live:read",
         "events:read",
     }

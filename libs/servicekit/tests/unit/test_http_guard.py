@@ -60,6 +60,11 @@ async def backups(caller: Caller) -> dict[str, list[str]]:
     return {"permissions": sorted(caller.permissions)}
 
 
+@router.get("/either", permission="documents:read", or_instance="instance:documents")
+async def either(caller: Caller) -> dict[str, str]:
+    return {"workspace": str(caller.workspace_if_named)}
+
+
 service = ServedForTests(
     routers=[(BASE, router)], settings=settings_for_tests(cors_origins=("https://app.example.org",))
 )
@@ -115,6 +120,20 @@ async def test_without_a_workspace_the_choices_are_told() -> None:
     assert [choice["id"] for choice in refused.json()["choices"]] == [str(WORKSPACE)]
     assert (await ask("GET", "/any", headers=headers)).json()["workspace"] == "None"
     assert is_problem(await ask("GET", "/any-with-workspace", headers=headers), 400, "workspace_required")
+
+
+async def test_a_permission_of_the_instance_may_do_instead_of_one_in_a_workspace() -> None:
+    member = service.authority.user(WORKSPACE, "documents:read")
+    assert (await ask("GET", "/either", headers=member)).json()["workspace"] == str(WORKSPACE)
+    del member["Kgl-Workspace"]
+    assert is_problem(await ask("GET", "/either", headers=member), 400, "workspace_required")
+    stranger = service.authority.user(WORKSPACE, "graph:read")
+    assert is_problem(await ask("GET", "/either", headers=stranger), 403, "permission_missing")
+    operator = service.authority.user(WORKSPACE, "instance:*")
+    assert (await ask("GET", "/either", headers=operator)).json()["workspace"] == str(WORKSPACE)
+    assert is_problem(await ask("GET", "/read", headers=operator), 403, "permission_missing")
+    del operator["Kgl-Workspace"]
+    assert (await ask("GET", "/either", headers=operator)).json()["workspace"] == "None"
 
 
 async def test_two_workspaces_or_a_strange_name_are_refused() -> None:

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from kgl_ingest.use_cases.cancel_operation import OperationNotCancellable, OperationNotFound, cancel_operation
 from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
 from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
-from kgl_servicekit.http import ApiRouter, Page, PageParams, Run, page
+from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, RequestCaller, Run, page
+from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.ids import uuid7_age
 from kgl_servicekit.operations import Receipt
 from kgl_servicekit.waiting import wait_until_set
@@ -22,27 +23,34 @@ _YOUNG = 60.0  # seconds within which an accepted receipt may still be on its wa
 _PATIENCE = 5.0
 
 
-@router.get("", permission="operations:read")
+OPERATOR = "instance:operations"
+
+
+@router.get("", permission="operations:read", or_instance=OPERATOR)
 async def get_operations(
     window: PageParams,
+    caller: Caller,
     run: Run,
     state: Annotated[str | None, Query(description="running, done, failed or cancelled")] = None,
     kind: str | None = None,
     subject: str | None = None,
 ) -> Page[Receipt]:
-    """Receipts, newest first."""
+    """Receipts, newest first; of the instance for an operator who names no workspace."""
     before = None
     if window.position is not None:
         before = (datetime.fromisoformat(window.position[0]), UUID(window.position[1]))
     asked = ListReceipts(limit=window.fetch, before=before, state=state, kind=kind, subject=subject)
-    found = await run(list_receipts, asked)
+    found = await run(list_receipts, asked, workspaces=_workspaces(caller))
     return page(found, window.limit, lambda row: [row.created_at.isoformat(), str(row.id)])
 
 
-@router.get("/{operation_id}", permission="operations:read", problems=[OperationNotFound], deadline=70.0)
+@router.get(
+    "/{operation_id}", permission="operations:read", or_instance=OPERATOR, problems=[OperationNotFound], deadline=70.0
+)
 async def get_operation(
     operation_id: UUID,
     request: Request,
+    caller: Caller,
     run: Run,
     wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")] = 0.0,
 ) -> Receipt:
@@ -58,7 +66,7 @@ async def get_operation(
     try:
         while True:
             moved.clear()
-            receipt = await run(read_receipt, operation_id)
+            receipt = await run(read_receipt, operation_id, workspaces=_workspaces(caller))
             if receipt is not None and (receipt.state != "running" or time.monotonic() - asked >= wait):
                 return receipt
             until = asked + (patience if receipt is None else wait)
@@ -81,3 +89,8 @@ async def get_operation(
 async def post_cancel(operation_id: UUID, run: Run) -> Receipt:
     """Cancel an operation whose document is not parsed yet; its receipt ends as cancelled soon after."""
     return await run(cancel_operation, operation_id)
+
+
+def _workspaces(caller: RequestCaller) -> list[UUID]:
+    """Whose receipts these are: an operator who names no workspace has those of the instance."""
+    return [caller.workspace_if_named or INSTANCE_WORKSPACE]

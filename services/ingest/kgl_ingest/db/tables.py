@@ -124,5 +124,48 @@ class StageRow(Base, table=True):
     deadline_at: datetime | None = Field(sa_type=DateTime(timezone=True))
 
 
+class DeadLetterRow(Base, table=True):
+    """An event that a subscription of any service could not handle; of those without a workspace it is the instance's.
+
+    The data go when it is settled.
+    """
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (
+        Index("ix_dead_letter_listed", "dead_at", "id"),
+        Index("ix_dead_letter_operation_id", "operation_id", postgresql_where=text("operation_id is not null")),
+        DERIVED,
+    )
+
+    workspace_id: UUID = Field(primary_key=True)
+    id: UUID = Field(primary_key=True)
+    service: str
+    subscription: str
+    topic: str
+    partition: int
+    offset: int = Field(sa_type=BigInteger)
+    key: str
+    event_id: UUID | None
+    type: str | None
+    sequence: int | None = Field(sa_type=BigInteger)
+    operation_id: UUID | None
+    state: str
+    reason: str
+    error: str | None
+    attempts: int
+    headers: dict[str, str] = Field(sa_type=JSONB)
+    value: bytes | None
+    size: int
+    corrected: bytes | None
+    waiting: int
+    next_waiting: list[dict[str, Any]] = Field(sa_type=JSONB)
+    note: str | None
+    decision: str | None
+    decision_operation: UUID | None
+    first_at: datetime = Field(sa_type=DateTime(timezone=True))
+    dead_at: datetime = Field(sa_type=DateTime(timezone=True))
+    moved_at: datetime = Field(sa_type=DateTime(timezone=True))
+
+
 METADATA = Base.metadata
 UNSCOPED: frozenset[str] = frozenset()

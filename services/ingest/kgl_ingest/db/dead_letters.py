@@ -1,0 +1,222 @@
+"""Statements of the list of dead letters. Row-level security shows those of the transaction's workspaces."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kgl_contracts.dead_letters import Act, DeadLetterMoved, DeadLetterNoted, unpacked
+from kgl_ingest.domain.dead_letters import (
+    Grouping,
+    Letter,
+    LetterCount,
+    LetterFilter,
+    LetterSummary,
+    json_or_none,
+    raw_text,
+)
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
+
+_NOTE = """
+insert into dead_letter (workspace_id, id, service, subscription, topic, partition, "offset", key, event_id, type,
+                         sequence, operation_id, state, reason, error, attempts, headers, value, size, waiting,
+                         next_waiting, first_at, dead_at, moved_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'dead',
+        $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $22)
+on conflict (workspace_id, id) do update
+set state = 'dead', reason = excluded.reason, error = excluded.error, attempts = excluded.attempts,
+    headers = excluded.headers, value = excluded.value, size = excluded.size, corrected = null,
+    waiting = excluded.waiting, next_waiting = excluded.next_waiting, note = null, first_at = excluded.first_at,
+    dead_at = excluded.dead_at, moved_at = excluded.moved_at
+"""
+
+_MOVE = """
+update dead_letter
+set state = $3::text, reason = $4, error = $5, attempts = $6, waiting = coalesce($7, waiting),
+    next_waiting = case when $7::int is null then next_waiting else $8 end,
+    corrected = case when $3::text in ('settled', 'discarded') then null else coalesce($9, corrected) end,
+    value = case when $3::text in ('settled', 'discarded') then null else value end,
+    note = coalesce($10, note), dead_at = case when $3::text = 'dead' and state <> 'dead' then $11 else dead_at end,
+    moved_at = $11
+where workspace_id = $1 and id = $2
+"""
+
+_CHOSEN = """
+workspace_id = coalesce($1, workspace_id)
+  and (case when $2::text is null then state in ('dead', 'retrying') else state = $2 end)
+  and ($3::text is null or service = $3) and ($4::text is null or subscription = $4)
+  and ($5::text is null or topic = $5) and ($6::text is null or type = $6) and ($7::text is null or reason = $7)
+  and ($8::text is null or position(lower($8) in lower(error)) > 0) and ($9::text is null or key = $9)
+  and ($10::uuid is null or operation_id = $10)
+  and ($11::timestamptz is null or dead_at >= $11) and ($12::timestamptz is null or dead_at < $12)
+"""
+
+# what differs in each event of one fault, such as ids and numbers, does not make another error of it
+_GROUPS: dict[Grouping, str] = {
+    "service": "service",
+    "subscription": "subscription",
+    "topic": "topic",
+    "type": "type",
+    "reason": "reason",
+    "error": "left(regexp_replace(error, '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+', '#', 'g'), 200)",
+    "workspace_id": "workspace_id",
+    "day": "date_trunc('day', dead_at, 'UTC')",
+}
+_MOST_GROUPS = 500
+
+
+def _workspace(workspace: UUID | None) -> UUID:
+    return workspace or INSTANCE_WORKSPACE
+
+
+async def note(tx: Transaction, letter: DeadLetterNoted) -> None:
+    """List a letter, or list it again: its event has failed once more."""
+    event = letter.event
+    await tx.execute(
+        _NOTE,
+        _workspace(letter.workspace_id),
+        letter.letter_id,
+        letter.service,
+        letter.subscription,
+        event.topic,
+        event.partition,
+        event.offset,
+        event.key,
+        event.id,
+        event.type,
+        event.sequence,
+        event.operation_id,
+        letter.reason,
+        letter.error,
+        letter.attempts,
+        letter.headers,
+        unpacked(letter.value),
+        letter.size,
+        letter.waiting,
+        [each.model_dump(mode="json") for each in letter.next_waiting],
+        letter.first_at,
+        letter.at,
+    )
+
+
+async def move(tx: Transaction, moved: DeadLetterMoved) -> bool:
+    """Show how a letter stands now; False for one that is not listed."""
+    done = await tx.execute(
+        _MOVE,
+        _workspace(moved.workspace_id),
+        moved.letter_id,
+        moved.state,
+        moved.reason,
+        moved.error,
+        moved.attempts,
+        moved.waiting,
+        [each.model_dump(mode="json") for each in moved.next_waiting],
+        None if moved.corrected is None else unpacked(moved.corrected),
+        moved.note,
+        moved.at,
+    )
+    return done != "UPDATE 0"
+
+
+async def workspaces(tx: Transaction) -> list[UUID]:
+    """The workspaces that have letters, whoever asks."""
+    found: list[UUID] = await tx.fetchval("select kgl_dead_letter_workspaces()")
+    return found
+
+
+async def listed(
+    tx: Transaction, chosen: LetterFilter, limit: int, before: tuple[datetime, UUID] | None
+) -> list[LetterSummary]:
+    """Letters, those that died last first."""
+    rows = await tx.fetch(
+        f"""select * from dead_letter where {_CHOSEN} and ($13::timestamptz is null or (dead_at, id) < ($13, $14::uuid))
+            order by dead_at desc, id desc limit $15""",
+        *_chosen(chosen),
+        *(before or (None, None)),
+        limit,
+    )
+    return [LetterSummary.model_validate(_summary(row)) for row in rows]
+
+
+async def counted(tx: Transaction, chosen: LetterFilter, by: Sequence[Grouping]) -> list[LetterCount]:
+    """How many letters there are of each group, the largest first."""
+    groups = dict.fromkeys(by)
+    columns = "".join(f", {_GROUPS[each]} as {each}" for each in groups)
+    places = ", ".join(str(place) for place in range(4, 4 + len(groups)))
+    rows = await tx.fetch(
+        f"""select count(*), min(dead_at) as oldest, max(dead_at) as newest{columns}
+            from dead_letter where {_CHOSEN} {f"group by {places}" if groups else "having count(*) > 0"}
+            order by 1 desc, 2 limit {_MOST_GROUPS}""",
+        *_chosen(chosen),
+    )
+    return [LetterCount.model_validate(_without_instance(dict(row))) for row in rows]
+
+
+async def find(tx: Transaction, letter_id: UUID) -> Letter | None:
+    """One letter with its data."""
+    row = await tx.fetchrow("select * from dead_letter where id = $1", letter_id)
+    if row is None:
+        return None
+    value, corrected = row["value"], row["corrected"]
+    shown = _summary(row) | {
+        "payload": json_or_none(value),
+        "raw": raw_text(value),
+        "corrected": json_or_none(corrected),
+        "complete": value is None or len(value) == row["size"],
+    }
+    return Letter.model_validate(shown)
+
+
+async def dead(tx: Transaction, chosen: LetterFilter, limit: int) -> list[LetterSummary]:
+    """The dead ones among the chosen, in the order in which they died."""
+    rows = await tx.fetch(
+        f"select * from dead_letter where {_CHOSEN} and state = 'dead' order by dead_at, id limit $13",
+        *_chosen(chosen),
+        limit,
+    )
+    return [LetterSummary.model_validate(_summary(row)) for row in rows]
+
+
+async def remember_decision(tx: Transaction, letters: Sequence[UUID], act: Act, operation: UUID) -> None:
+    """Show at the letters what was decided."""
+    await tx.execute(
+        "update dead_letter set decision = $2, decision_operation = $3 where id = any($1::uuid[])",
+        sorted(letters),
+        act,
+        operation,
+    )
+
+
+async def trim(tx: Transaction, days: int) -> None:
+    """Forget those that were settled or given up so many days ago."""
+    await tx.fetchval("select kgl_trim_dead_letters($1)", days)
+
+
+def _chosen(chosen: LetterFilter) -> tuple[Any, ...]:
+    return (
+        chosen.workspace_id,
+        chosen.state,
+        chosen.service,
+        chosen.subscription,
+        chosen.topic,
+        chosen.type,
+        chosen.reason,
+        chosen.error,
+        chosen.key,
+        chosen.operation_id,
+        chosen.dead_at_gte,
+        chosen.dead_at_lt,
+    )
+
+
+def _summary(row: asyncpg.Record) -> dict[str, Any]:
+    return _without_instance({**row, "is_corrected": row["corrected"] is not None})
+
+
+def _without_instance(shown: dict[str, Any]) -> dict[str, Any]:
+    if shown.get("workspace_id") == INSTANCE_WORKSPACE:
+        shown["workspace_id"] = None
+    return shown
