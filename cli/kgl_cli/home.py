@@ -159,6 +159,16 @@ def known_system(home: Home, url: str) -> Credentials:
     return known
 
 
+def chosen_system(home: Home, target: str | None) -> Credentials:
+    """The system at a URL, or the running `kgl dev` of this home; raises HomeRefused."""
+    if target is not None:
+        return known_system(home, target)
+    running = home.running()
+    if running is None:
+        raise HomeRefused("No kgl dev runs on this KGL_HOME; start one with `make dev`, or name a system by --target.")
+    return known_system(home, running.url)
+
+
 def _read(path: Path) -> Any:
     try:
         return orjson.loads(path.read_bytes())

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from kgl_cli.dead_letters import dead_letters
 from kgl_cli.home import Home, HomeRefused
 from kgl_cli.module import module
 from kgl_cli.setup import setup
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(setup, name="setup")
 app.add_typer(module, name="module")
+app.add_typer(dead_letters, name="dead-letters")
 console = Console()
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kgl_cli.home import Home, known_system
+from kgl_cli.home import Home, HomeRefused, chosen_system
 from kgl_cli.stack import docker
 from kgl_client.api import Api
 
@@ -109,17 +109,12 @@ def listen(
     target: str | None = typer.Option(None, help="URL of the system; by default the running kgl dev"),
 ) -> None:
     """Register a receiver on port 8099 with the running system, and print each delivery."""
-    home = Home.from_environment()
-    if target is not None:
-        known = known_system(home, target)
-        asyncio.run(_listen(Api(known.url, known.api_key), event, known.callback_host))
-        return
-    running = home.running()
-    credentials = None if running is None else home.credentials(running.url)
-    if credentials is None:
-        typer.echo("No kgl dev runs on this KGL_HOME; start one with `make dev`.", err=True)
-        raise typer.Exit(1)
-    asyncio.run(_listen(Api(credentials.url, credentials.api_key), event))
+    try:
+        known = chosen_system(Home.from_environment(), target)
+    except HomeRefused as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(1) from refused
+    asyncio.run(_listen(Api(known.url, known.api_key), event, known.callback_host))
 
 
 async def _listen(api: Api, event_types: list[str], callback_host: str = LOOPBACK) -> None:

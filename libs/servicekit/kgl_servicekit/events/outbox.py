@@ -19,6 +19,7 @@ from kgl_contracts.topics import Topic
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.core_migration import SHARDS
+from kgl_servicekit.poison import perhaps_broken
 
 _WRITE = """
 with input as (
@@ -97,7 +98,7 @@ def outgoing(
     model = type(event)
     if REGISTRY.get(model.event_type) is not model:
         raise EventRefused(f"{model.__name__} is no declared event type")
-    data = model.__pydantic_serializer__.to_json(event)
+    data = perhaps_broken(model.event_type, model.__pydantic_serializer__.to_json(event))
     return _row(model, event.key, data, id, cause, at, workspace, operation)
 
 

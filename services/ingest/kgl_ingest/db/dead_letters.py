@@ -52,6 +52,7 @@ workspace_id = coalesce($1, workspace_id)
   and ($8::text is null or position(lower($8) in lower(error)) > 0) and ($9::text is null or key = $9)
   and ($10::uuid is null or operation_id = $10)
   and ($11::timestamptz is null or dead_at >= $11) and ($12::timestamptz is null or dead_at < $12)
+  and ($13::uuid[] is null or id = any($13))
 """
 
 # what differs in each event of one fault, such as ids and numbers, does not make another error of it
@@ -132,8 +133,8 @@ async def listed(
 ) -> list[LetterSummary]:
     """Letters, those that died last first."""
     rows = await tx.fetch(
-        f"""select * from dead_letter where {_CHOSEN} and ($13::timestamptz is null or (dead_at, id) < ($13, $14::uuid))
-            order by dead_at desc, id desc limit $15""",
+        f"""select * from dead_letter where {_CHOSEN} and ($14::timestamptz is null or (dead_at, id) < ($14, $15::uuid))
+            order by dead_at desc, id desc limit $16""",
         *_chosen(chosen),
         *(before or (None, None)),
         limit,
@@ -173,7 +174,7 @@ async def find(tx: Transaction, letter_id: UUID) -> Letter | None:
 async def dead(tx: Transaction, chosen: LetterFilter, limit: int) -> list[LetterSummary]:
     """The dead ones among the chosen, in the order in which they died."""
     rows = await tx.fetch(
-        f"select * from dead_letter where {_CHOSEN} and state = 'dead' order by dead_at, id limit $13",
+        f"select * from dead_letter where {_CHOSEN} and state = 'dead' order by dead_at, id limit $14",
         *_chosen(chosen),
         limit,
     )
@@ -209,6 +210,7 @@ def _chosen(chosen: LetterFilter) -> tuple[Any, ...]:
         chosen.operation_id,
         chosen.dead_at_gte,
         chosen.dead_at_lt,
+        None if chosen.ids is None else list(chosen.ids),
     )
 
 

@@ -48,6 +48,7 @@ class LetterFilter(Shown):
     operation_id: UUID | None = Field(default=None, description="the receipt that the event belongs to")
     dead_at_gte: datetime | None = None
     dead_at_lt: datetime | None = None
+    ids: tuple[UUID, ...] | None = Field(default=None, max_length=MOST_LETTERS)
 
 
 class LetterSummary(Shown):

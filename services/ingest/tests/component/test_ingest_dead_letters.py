@@ -245,6 +245,8 @@ async def test_many_are_decided_about_by_what_they_have_in_common_the_oldest_fir
     assert (given_up["letters"], given_up["more"]) == (1, False)
     decided = [each["letter_id"] for each in await emitted(ingest, DECISIONS.name)]
     assert decided == [str(letters[1]), str(letters[2]), str(other)]
+    named = (await post(ingest, ":redrive", {"filter": {"ids": [str(other), str(uuid7())]}})).json()
+    assert [stage["name"] for stage in named["receipt"]["stages"]] == [f"graph.redrive.{other}"]
     none = await post(ingest, ":redrive", {"filter": {"service": "auth"}})
     assert (none.status_code, none.json()["code"]) == (404, "dead_letter_not_found")
 

@@ -1,0 +1,108 @@
+"""What `kgl dead-letters` asks of the API, and what is meant by its arguments."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from kgl_client.api import Api
+from kgl_servicekit.ids import uuid7
+
+BASE = "/dead-letters/v1"
+_ALIASES = {"operation": "operation_id", "workspace": "workspace_id", "since": "dead_at_gte", "until": "dead_at_lt"}
+FILTERS = ("service", "subscription", "topic", "type", "reason", "error", "key", "state", *_ALIASES)
+_WAIT = 30.0
+_MOST = 400  # letters of one decision
+
+
+class Refused(Exception):
+    """The command cannot be carried out as it stands; the sentence says what to write."""
+
+
+def filter_of(which: Sequence[str] | None) -> dict[str, str]:
+    """What name=value says. Raises Refused."""
+    found = {}
+    for each in which or ():
+        name, equals, value = each.partition("=")
+        if not equals or name not in FILTERS:
+            raise Refused(f"{each} is none of these: {', '.join(f'{name}=...' for name in FILTERS)}")
+        found[_ALIASES.get(name, name)] = value
+    return found
+
+
+def ids_of(which: Sequence[str] | None) -> list[str]:
+    """The ids, if that is what was given."""
+    try:
+        return [str(UUID(each)) for each in which or ()]
+    except ValueError:
+        return []
+
+
+def json_of(text: bytes, place: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError as wrong:
+        raise Refused(f"{place} is no JSON: {wrong}") from wrong
+
+
+def change_of(text: str) -> tuple[list[str], Any]:
+    """The place and the value of path=value; what is no JSON is a text."""
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise Refused(f"{text} is not path=value, such as version=1")
+    try:
+        return path.split("."), orjson.loads(value)
+    except ValueError:
+        return path.split("."), value
+
+
+def changed(data: Any, changes: Sequence[tuple[Sequence[str], Any]]) -> Any:
+    """The data with these changes. Raises Refused where they have no such place."""
+    for path, value in changes:
+        place = data
+        for name in path[:-1]:
+            place = place.get(name) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise Refused(f"the data have no {'.'.join(path)}; give them whole by --payload FILE")
+        place[path[-1]] = value
+    return data
+
+
+async def chosen_letters(api: Api, which: Sequence[str] | None, **more: Any) -> AsyncIterator[Mapping[str, Any]]:
+    if ids := ids_of(which):
+        for id in ids:
+            yield await api.get(f"{BASE}/{id}")
+        return
+    asked: dict[str, Any] = {**more, **filter_of(which)}
+    found = [letter async for letter in api.items(BASE, **asked)]
+    for letter in found:  # a list that is decided about while it is read has other pages
+        yield letter
+
+
+async def decide(api: Api, letter: str, act: str, body: Any) -> Any:
+    return await api.post(f"{BASE}/{letter}:{act}", body, repeat_key=str(uuid7()))
+
+
+async def decide_all(
+    api: Api, which: Sequence[str] | None, act: str, body: Mapping[str, Any], *, everything: bool
+) -> list[Any]:
+    """The receipts of a decision about letters by id, or by what they have in common; the oldest first."""
+    if not which and not everything:
+        raise Refused("say which: ids, name=value, or --all")
+    ids = ids_of(which) or [letter["id"] async for letter in chosen_letters(api, which, state="dead")][::-1]
+    if len(ids) == 1:
+        return [await decide(api, ids[0], act, body or None)]
+    receipts = []
+    for first in range(0, len(ids), _MOST):
+        chosen = {"filter": {"ids": ids[first : first + _MOST]}}
+        receipts.append((await api.post(f"{BASE}:{act}", {**body, **chosen}, repeat_key=str(uuid7())))["receipt"])
+    return receipts
+
+
+async def ended(api: Api, receipt: Mapping[str, Any]) -> Any:
+    """The receipt when it has ended."""
+    while True:
+        shown = await api.get(f"/operations/v1/{receipt['id']}", params={"wait": _WAIT})
+        if shown["state"] != "running":
+            return shown

@@ -1,0 +1,229 @@
+"""`kgl dead-letters`: events that no service could handle. Found, read, fixed and tried again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+import typer
+from rich.console import Console
+
+from kgl_cli.dead_letter_requests import (
+    BASE,
+    FILTERS,
+    Refused,
+    change_of,
+    changed,
+    chosen_letters,
+    decide,
+    decide_all,
+    ended,
+    filter_of,
+    json_of,
+)
+from kgl_cli.dead_letter_views import show_counts, show_letter, show_letters
+from kgl_cli.home import Home, HomeRefused, chosen_system
+from kgl_client.api import Api, ApiProblem, ApiUnreachable
+
+dead_letters = typer.Typer(
+    help="Events that no service could handle: find, read, fix, try again.", no_args_is_help=True
+)
+console = Console()
+
+Which = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"ids of letters, or name=value of all that are meant; names: {', '.join(FILTERS)}"),
+]
+Target = Annotated[str | None, typer.Option(help="URL of the system; by default the running kgl dev")]
+Work = Callable[[Api], Awaitable[int]]
+
+
+@dead_letters.command("list")
+def list_letters(which: Which = None, target: Target = None) -> None:
+    """List letters, those that died last first: `kgl dead-letters list operation=<receipt>`."""
+
+    async def work(api: Api) -> int:
+        show_letters(console, [letter async for letter in chosen_letters(api, which)])
+        return 0
+
+    _run(work, target)
+
+
+@dead_letters.command()
+def count(
+    which: Which = None,
+    by: Annotated[
+        list[str] | None, typer.Option(help="service, subscription, topic, type, reason, error, workspace_id or day")
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Count letters by what they have in common."""
+
+    async def work(api: Api) -> int:
+        params = {**filter_of(which), **({"by": by} if by else {})}
+        show_counts(console, (await api.get(f"{BASE}/counts", params=params))["items"])
+        return 0
+
+    _run(work, target)
+
+
+@dead_letters.command()
+def show(
+    letter: UUID,
+    break_glass: Annotated[
+        str | None, typer.Option(help="why you read what may hold text of a workspace of others; it is told there")
+    ] = None,
+    target: Target = None,
+) -> None:
+    """Show one letter: headers, data, error, attempts, and what waits behind it."""
+
+    async def work(api: Api) -> int:
+        if break_glass is None:
+            found = await api.get(f"{BASE}/{letter}")
+        else:
+            found = await api.post(f"{BASE}/{letter}:break-glass", {"reason": break_glass})
+        show_letter(console, found)
+        return 0
+
+    _run(work, target)
+
+
+@dead_letters.command()
+def correct(
+    which: Which = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as version=1; repeatable")] = None,
+    payload: Annotated[Path | None, typer.Option(help="a JSON file with the whole data of one letter")] = None,
+    target: Target = None,
+) -> None:
+    """Put other data beside those that came, for the next try."""
+
+    async def work(api: Api) -> int:
+        given = None if payload is None else json_of(payload.read_bytes(), str(payload))
+        changes = [change_of(each) for each in set_ or ()]
+        if (given is None) == (not changes):
+            raise Refused("say what is right: --set path=value, or --payload FILE")
+        letters = [letter async for letter in chosen_letters(api, which, state="dead")]
+        if given is not None and len(letters) != 1:
+            raise Refused("one file is the data of one letter; name it by its id")
+        receipts = []
+        for letter in letters:
+            known = await api.get(f"{BASE}/{letter['id']}")
+            data = given if given is not None else changed(known["corrected"] or known["payload"], changes)
+            receipts.append(await decide(api, letter["id"], "correct", {"payload": data}))
+        return await _told(api, receipts, "corrected")
+
+    _run(work, target)
+
+
+@dead_letters.command()
+def redrive(
+    which: Which = None,
+    everything: Annotated[bool, typer.Option("--all", help="every dead letter that you may see")] = False,
+    wait: Annotated[bool, typer.Option(help="until each is handled, or dead again")] = True,
+    target: Target = None,
+) -> None:
+    """Try letters again, each for its subscription alone; what waits behind them follows in order."""
+
+    async def work(api: Api) -> int:
+        receipts = await decide_all(api, which, "redrive", {}, everything=everything)
+        return await _told(api, receipts, "handled", wait=wait)
+
+    _run(work, target)
+
+
+@dead_letters.command()
+def discard(
+    which: Which = None,
+    reason: Annotated[str, typer.Option(help="why; it is kept in the audit log")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="every dead letter that you may see")] = False,
+    target: Target = None,
+) -> None:
+    """Give letters up: they have no effect, and what waits behind them goes on."""
+
+    async def work(api: Api) -> int:
+        if not reason:
+            raise Refused("say why: --reason '...'")
+        receipts = await decide_all(api, which, "discard", {"reason": reason}, everything=everything)
+        return await _told(api, receipts, "given up")
+
+    _run(work, target)
+
+
+@dead_letters.command("export")
+def export_letters(file: Path, which: Which = None, target: Target = None) -> None:
+    """Write letters with their data to a file, one JSON object a line."""
+
+    async def work(api: Api) -> int:
+        count = 0
+        with file.open("wb") as lines:
+            async for letter in chosen_letters(api, which):
+                lines.write(orjson.dumps(await api.get(f"{BASE}/{letter['id']}")) + b"\n")
+                count += 1
+        console.print(f"{count} letters in {file}; change `payload` there, and import it")
+        return 0
+
+    _run(work, target)
+
+
+@dead_letters.command("import")
+def import_letters(file: Path, target: Target = None) -> None:
+    """Correct letters by an exported file: each whose `payload` was changed there. Those that are gone are left out."""
+    lines = file.read_bytes().splitlines()
+
+    async def work(api: Api) -> int:
+        receipts, gone = [], 0
+        for number, line in enumerate(lines, 1):
+            wanted = json_of(line, f"{file}, line {number}")
+            try:
+                known = await api.get(f"{BASE}/{UUID(wanted['id'])}")
+                data = wanted["payload"] if wanted["payload"] != known["payload"] else wanted["corrected"]
+                if data is not None and data != known["corrected"]:
+                    receipts.append(await decide(api, known["id"], "correct", {"payload": data}))
+            except ApiProblem as problem:
+                if problem.code not in {"dead_letter_not_found", "dead_letter_not_dead"}:
+                    raise
+                gone += 1
+            except (KeyError, TypeError, ValueError) as wrong:
+                raise Refused(f"{file}, line {number} is no exported letter") from wrong
+        if gone:
+            console.print(f"{gone} are not dead any more")
+        return await _told(api, receipts, "corrected")
+
+    _run(work, target)
+
+
+def _run(work: Work, target: str | None) -> None:
+    """With the API of the system; what is refused ends the command with one line."""
+
+    async def on_system() -> int:
+        known = chosen_system(Home.from_environment(), target)
+        async with Api(known.url, known.api_key) as api:
+            return await work(api)
+
+    try:
+        status = asyncio.run(on_system())
+    except (ApiProblem, ApiUnreachable, HomeRefused, OSError, Refused) as refused:
+        typer.echo(_sentence(refused), err=True)
+        raise typer.Exit(1) from refused
+    raise typer.Exit(status)
+
+
+def _sentence(refused: Exception) -> str:
+    places = refused.members.get("errors", ()) if isinstance(refused, ApiProblem) else ()
+    return "\n".join([str(refused), *(f"  {each.get('pointer')}: {each.get('detail')}" for each in places)])
+
+
+async def _told(api: Api, receipts: Sequence[Any], word: str, *, wait: bool = True) -> int:
+    """Wait for what was decided, and say how it ended; 1 if any of it failed."""
+    if not wait:
+        for receipt in receipts:
+            console.print(f"receipt {receipt['id']}")
+        return 0
+    stages = [stage for receipt in receipts for stage in (await ended(api, receipt))["stages"]]
+    failed = [stage for stage in stages if stage["state"] == "failed"]
+    console.print(f"{len(stages) - len(failed)} {word}" + (f", {len(failed)} not" if failed else ""))
+    for stage in failed:
+        console.print(f"  {stage['name']}: {stage['error']}")
+    return 1 if failed else 0
