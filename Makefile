@@ -71,6 +71,7 @@ check: $(VENV)/development ## format, lint, types, layers, drift of schemas, mig
 	$(BIN)/mypy $(foreach package,$(PACKAGES),$(wildcard $(package)/kgl_*)) tools tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/python tools/contracts.py --check
+	$(BIN)/python -m tools.compatibility
 	$(BIN)/python -m tools.openapi --check
 	$(BIN)/python tools/migrations.py
 	$(BIN)/python -m tools.locks

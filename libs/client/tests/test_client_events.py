@@ -60,6 +60,46 @@ async def settled(handler: Any, given: Incoming | None = None) -> tuple[Result, 
     return await settle(module, given or incoming(), Retry(attempts=2, first_pause=0))
 
 
+class Later(
+    EventData,
+    type="ingest.document.parsed.v99",
+    topic=DocumentParsed.topic,
+    key="document_id",
+    replaces=DocumentParsed,
+):
+    """What a later release makes of DocumentParsed."""
+
+    document_id: UUID
+    chunks: int
+
+    @classmethod
+    def upcast(cls, earlier: DocumentParsed) -> "Later":
+        return cls(document_id=earlier.document_id, chunks=earlier.chunk_count)
+
+
+async def test_a_handler_of_a_later_version_gets_events_of_the_earlier_ones_as_such() -> None:
+    seen: list[Later] = []
+    module = EventModule("noter")
+
+    @module.on(Later)
+    async def keep(event: Event[Later]) -> None:
+        seen.append(event.data)
+
+    assert await settle(module, incoming(), Retry()) == ()
+    assert seen == [Later.upcast(DocumentParsed.example())]
+    with pytest.raises(TypeError, match=r"two handlers for ingest\.document\.parsed\.v1"):
+        module.on(DocumentParsed)
+
+
+async def test_an_event_of_a_version_that_is_not_known_yet_is_kept_as_a_dead_letter() -> None:
+    async def never(event: Event[DocumentParsed]) -> None:
+        raise AssertionError
+
+    outcome = await settled(never, incoming(CAUSE._replace(type=Later.event_type), b"{}"))
+    assert isinstance(outcome, DeadLetter)
+    assert (outcome.reason, outcome.attempts) == ("unknown_version", 0)
+
+
 async def test_results_carry_their_cause_and_ids_that_a_repeat_gives_again() -> None:
     async def twice(event: Event[DocumentParsed]) -> list[Noted]:
         return [note(str(uuid4())), note(str(uuid4()))]

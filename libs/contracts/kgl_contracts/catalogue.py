@@ -1,6 +1,6 @@
 """Every event type, and the documents made from it: JSON Schemas and AsyncAPI 3.0."""
 
-from typing import Any
+from typing import Any, Literal
 
 from kgl_contracts import ai, audit, content, dead_letters, given, graph, identity, ingest, operations, publish
 from kgl_contracts.event import REGISTRY, EventData
@@ -15,9 +15,11 @@ def all_events() -> list[type[EventData]]:
     return [REGISTRY[name] for name in sorted(REGISTRY) if REGISTRY[name].__module__ in declared]
 
 
-def json_schema(event: type[EventData]) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an event's data."""
-    schema = event.model_json_schema(mode="serialization")
+def json_schema(
+    event: type[EventData], mode: Literal["serialization", "validation"] = "serialization"
+) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an event's data, as producers write them, or as readers of the model take them."""
+    schema = event.model_json_schema(mode=mode)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": event.event_type, **schema}
 
 

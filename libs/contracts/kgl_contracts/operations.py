@@ -15,7 +15,17 @@ from kgl_contracts.topics import OPERATIONS
 StageState = Literal["waiting", "running", "retrying", "done", "superseded", "skipped", "failed", "cancelled"]
 
 _OPERATION = "0198f3a0-0000-7000-8000-000000000009"
+_DOCUMENT = "0198f3a0-0000-7000-8000-000000000001"
 _WORKSPACE = "0198f3a0-0000-7000-8000-000000000010"
+
+
+class Subject(BaseModel):
+    """What an operation works on: the type names the resource, as its API does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    id: UUID
 
 
 class PlannedStage(BaseModel):
@@ -28,19 +38,19 @@ class PlannedStage(BaseModel):
     deadline_seconds: int = Field(default=600, ge=1, description="after which the stage shows as overdue")
 
 
-class OperationStarted(
+class OperationStartedV1(
     EventData,
     type="operations.operation.started.v1",
     topic=OPERATIONS,
     key="operation_id",
-    consumers=("ingest", "publish"),
+    consumers=("ingest",),
 ):
-    """A request was accepted; its plan says what has to happen."""
+    """A request was accepted, in words that did not say what its subject is; not emitted any more."""
 
     model_config = with_example(
         operation_id=_OPERATION,
         kind="ingest.document",
-        subject="0198f3a0-0000-7000-8000-000000000001",
+        subject=_DOCUMENT,
         stages=[{"name": "ingest.parse"}, {"name": "graph.index"}],
         started_at="2026-11-23T12:00:00Z",
     )
@@ -50,6 +60,42 @@ class OperationStarted(
     subject: str = Field(description="id of what the operation works on")
     stages: tuple[PlannedStage, ...]
     started_at: datetime
+
+
+class OperationStarted(
+    EventData,
+    type="operations.operation.started.v2",
+    topic=OPERATIONS,
+    key="operation_id",
+    consumers=("ingest",),
+    replaces=OperationStartedV1,
+):
+    """A request was accepted; its plan says what has to happen."""
+
+    model_config = with_example(
+        operation_id=_OPERATION,
+        kind="ingest.document",
+        subject={"type": "document", "id": _DOCUMENT},
+        stages=[{"name": "ingest.parse"}, {"name": "graph.index"}],
+        started_at="2026-11-23T12:00:00Z",
+    )
+
+    operation_id: UUID
+    kind: str
+    subject: Subject
+    stages: tuple[PlannedStage, ...]
+    started_at: datetime
+
+    @classmethod
+    def upcast(cls, earlier: OperationStartedV1) -> "OperationStarted":
+        """Operations of the first version were all about documents."""
+        return cls(
+            operation_id=earlier.operation_id,
+            kind=earlier.kind,
+            subject=Subject.model_validate({"type": "document", "id": earlier.subject}),
+            stages=earlier.stages,
+            started_at=earlier.started_at,
+        )
 
 
 class Progress(BaseModel):

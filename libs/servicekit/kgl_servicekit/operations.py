@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from kgl_contracts.operations import PlannedStage, StageState
+from kgl_contracts.operations import PlannedStage, StageState, Subject
 
 ENDED: frozenset[StageState] = frozenset({"done", "superseded", "skipped", "failed", "cancelled"})
 RANK: dict[StageState, int] = {
@@ -47,13 +47,16 @@ class Receipt(BaseModel):
     id: UUID
     kind: str
     subject: UUID
+    subject_type: str
     state: StageState = "running"
     stages: tuple[Stage, ...]
     created_at: datetime
     ended_at: datetime | None = None
 
     @classmethod
-    def planned(cls, id: UUID, kind: str, subject: UUID, stages: tuple[PlannedStage, ...], at: datetime) -> "Receipt":
+    def planned(
+        cls, id: UUID, kind: str, subject: Subject, stages: tuple[PlannedStage, ...], at: datetime
+    ) -> "Receipt":
         """The first receipt of an operation: every stage waits."""
         planned = tuple(Stage(name=stage.name, required=stage.required) for stage in stages)
-        return cls(id=id, kind=kind, subject=subject, stages=planned, created_at=at)
+        return cls(id=id, kind=kind, subject=subject.id, subject_type=subject.type, stages=planned, created_at=at)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from kgl_contracts.envelope import Envelope
-from kgl_contracts.event import EventData
+from kgl_contracts.event import EventData, name_and_version
 from kgl_contracts.topics import Topic, module_topic
 
 E = TypeVar("E", bound=EventData)
@@ -23,6 +23,10 @@ class Event(Generic[E]):
         return self.data.key
 
 
+class UnknownVersion(Exception):
+    """An event of a type that the module takes, in a version that this release does not know."""
+
+
 Handler = Callable[[Event[E]], Any]
 
 
@@ -33,25 +37,41 @@ class EventModule:
         self.name = name
         self.results_topic: Topic = module_topic(name)
         self.models: dict[str, type[EventData]] = {}
-        self._handlers: dict[str, Handler[Any]] = {}
+        self._handlers: dict[type[EventData], Handler[Any]] = {}
 
     def on(self, model: type[E]) -> Callable[[Handler[E]], Handler[E]]:
         """Declare the handler of one event type: `async def` that returns an event, several or None, or yields them.
+
+        Events of the versions that it replaces come as this one.
 
         It may be called again for the same event, in this process or another; what it does outside must
         allow that. TypeError for a topic that is not public, or a second handler of a type.
         """
         if not model.topic.public:
             raise TypeError(f"{model.event_type} is internal; modules take events of public topics")
-        if model.event_type in self.models:
-            raise TypeError(f"{self.name} has two handlers for {model.event_type}")
+        for version in model.versions():
+            if version.event_type in self.models:
+                raise TypeError(f"{self.name} has two handlers for {version.event_type}")
 
         def declare(handle: Handler[E]) -> Handler[E]:
-            self.models[model.event_type] = model
-            self._handlers[model.event_type] = handle
+            self.models |= dict.fromkeys((version.event_type for version in model.versions()), model)
+            self._handlers[model] = handle
             return handle
 
         return declare
+
+    def read(self, event_type: str, value: bytes) -> EventData | None:
+        """The data of an event as the version that the module declared; None for a type that it does not take.
+
+        Raises pydantic's ValidationError, and UnknownVersion for a version that this release cannot read yet.
+        """
+        model = self.models.get(event_type)
+        if model is not None:
+            return model.read(next(v for v in model.versions() if v.event_type == event_type), value)
+        name, _ = name_and_version(event_type)
+        if any(name == name_and_version(known)[0] for known in self.models):
+            raise UnknownVersion(event_type)
+        return None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -62,7 +82,7 @@ class EventModule:
 
     async def handle(self, event: Event[Any]) -> list[EventData]:
         """Call the handler of an event; the answer is all that it gave. Raises what the handler raises."""
-        given = self._handlers[event.envelope.type](event)
+        given = self._handlers[type(event.data)](event)
         if hasattr(given, "__aiter__"):
             return [data async for data in given]
         given = await given

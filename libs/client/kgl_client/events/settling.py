@@ -9,12 +9,12 @@ from typing import Literal
 from loguru import logger
 from pydantic import ValidationError
 
-from kgl_client.events.module import Event, EventModule
+from kgl_client.events.module import Event, EventModule, UnknownVersion
 from kgl_client.events.results import Result, ResultRefused, results_of
 from kgl_client.module import CannotDo
 from kgl_contracts.envelope import Envelope, EnvelopeError
 
-Reason = Literal["unreadable", "cannot_do", "handler_failed", "result_refused"]
+Reason = Literal["unreadable", "unknown_version", "cannot_do", "handler_failed", "result_refused"]
 
 _SHOWN = 500
 
@@ -55,15 +55,15 @@ async def settle(module: EventModule, incoming: Incoming, retry: Retry) -> tuple
         envelope = Envelope.from_headers(incoming.headers)
     except EnvelopeError as wrong:
         return DeadLetter("unreadable", str(wrong), 0)
-    model = module.models.get(envelope.type)
-    if model is None:
-        return ()
     try:
-        event = Event(model.model_validate_json(incoming.value), envelope)
+        data = module.read(envelope.type, incoming.value)
     except ValidationError as wrong:
         places = "; ".join(f"{'/'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong.errors()[:5])
         return DeadLetter("unreadable", f"{envelope.type}: {places}"[:_SHOWN], 0)
-    return await _attempts(module, event, retry)
+    except UnknownVersion:
+        sentence = f"{envelope.type} is newer than this release; install one that knows it, then handle this again"
+        return DeadLetter("unknown_version", sentence, 0)
+    return () if data is None else await _attempts(module, Event(data, envelope), retry)
 
 
 async def _attempts(module: EventModule, event: Event, retry: Retry) -> tuple[Result, ...] | DeadLetter:  # type: ignore[type-arg]

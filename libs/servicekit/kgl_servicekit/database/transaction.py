@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from kgl_contracts.audit import RecordMade
 from kgl_contracts.event import EventData
-from kgl_contracts.operations import OperationStarted, PlannedStage, StageState
+from kgl_contracts.operations import OperationStarted, PlannedStage, StageState, Subject
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.signals import JOBS, OUTBOX
@@ -170,13 +170,11 @@ class Transaction:
         self._pending.jobs.append(job)
         return job.id
 
-    async def start_operation(self, kind: str, subject: UUID, stages: Sequence[PlannedStage]) -> Receipt:
+    async def start_operation(self, kind: str, subject: Subject, stages: Sequence[PlannedStage]) -> Receipt:
         """Open a receipt whose plan is frozen here; later work carries its id and reports its stages."""
         operation = self.new_id("operation")
         plan = tuple(stages)
-        started = OperationStarted(
-            operation_id=operation, kind=kind, subject=str(subject), stages=plan, started_at=self.now
-        )
+        started = OperationStarted(operation_id=operation, kind=kind, subject=subject, stages=plan, started_at=self.now)
         await self.emit(started, operation=operation)
         return Receipt.planned(operation, kind, subject, plan, self.now)
 

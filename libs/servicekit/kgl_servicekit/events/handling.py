@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from kgl_contracts.operations import StageState
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
-from kgl_servicekit.events.holds import Hold
+from kgl_servicekit.events.holds import NOT_YET, VERSION_PATIENCE, Hold
 from kgl_servicekit.events.subscription import Done, Reject, Superseded, Verdict, cause_of
 
 
@@ -15,6 +15,8 @@ async def handle(tx: Transaction, delivery: Delivery) -> tuple[str, Hold | None]
     if delivery.unreadable is not None:
         await report_stage(tx, delivery, "failed", "unreadable")
         return "held", Hold(delivery, "dead", "unreadable", error=delivery.unreadable)
+    if delivery.unknown_version:
+        return "held", Hold(delivery, "retrying", "unknown_version", delay=VERSION_PATIENCE, error=NOT_YET)
     if delivery.event is None or delivery.handled is None:
         return "unwanted", None
     scoped = tx.scoped(delivery.event.cause, delivery.workspaces())

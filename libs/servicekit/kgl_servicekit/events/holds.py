@@ -20,8 +20,12 @@ from kgl_servicekit.events.letters import report_redrive, tell, tell_end
 from kgl_servicekit.events.subscription import Subscription
 
 HeldState = Literal["retrying", "waiting", "dead"]
-Reason = Literal["failed", "rejected", "unreadable", "quarantined", "too_old", "gap", "behind"]
+Reason = Literal["failed", "rejected", "unreadable", "quarantined", "too_old", "gap", "behind", "unknown_version"]
 _REFUSED: frozenset[Reason] = frozenset({"failed", "rejected", "unreadable", "quarantined", "too_old"})
+
+VERSION_PATIENCE = 60.0
+"""Seconds until an event of a version that cannot be read yet is looked at again."""
+NOT_YET = "This release does not know this version of the event; it waits for one that does."
 
 _HOLD = """
 insert into held_event (subscription, topic, incarnation, key, partition, "offset", sequence, epoch, event_id, type,

@@ -17,6 +17,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import JobFailed, Unavailable
 from kgl_servicekit.events import rebuild_state as state
 from kgl_servicekit.events.delivery import Delivery, decode
+from kgl_servicekit.events.holds import NOT_YET
 from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, Rebuilt, Run
 from kgl_servicekit.events.rebuild_state import Begin, Change, Changes
 from kgl_servicekit.ids import uuid7
@@ -138,6 +139,9 @@ class RebuildRunner:
         for delivery in await self._decoded(polled):
             if delivery.unreadable is not None:
                 logger.bind(rebuild=self._rebuild.name, error=delivery.unreadable).warning("rebuild.unreadable")
+            if delivery.unknown_version:
+                logger.bind(rebuild=self._rebuild.name, key=delivery.key, error=NOT_YET).warning("rebuild.missing")
+                changes.append(Change(delivery, None))
             event = delivery.event
             if event is None or (isinstance(event.data, SnapshotPart) and event.data.snapshot_id != run.snapshot_id):
                 continue
@@ -145,7 +149,7 @@ class RebuildRunner:
                 changes.append(Change(delivery, None))
                 continue
             try:
-                read = self._rebuild.reads[event.envelope.type]
+                read = self._rebuild.reads[type(event.data).event_type]
                 changes.append(Change(delivery, await read(self._outside, event)))
             except JobFailed as failed:
                 logger.bind(rebuild=self._rebuild.name, key=delivery.key, error=str(failed)).warning("rebuild.missing")

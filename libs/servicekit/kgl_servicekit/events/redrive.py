@@ -17,6 +17,8 @@ from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.handling import handle, report_stage
 from kgl_servicekit.events.held_metrics import HeldMetrics
 from kgl_servicekit.events.holds import (
+    NOT_YET,
+    VERSION_PATIENCE,
     HeldState,
     lock_head,
     next_keys,
@@ -149,6 +151,9 @@ class Redriver:
             await postpone(tx, head["id"], "dead", 0, "its last attempt ended the worker without a word")
             return None
         delivery = decode(subscription, stored_record(head), head["corrected"])
+        if delivery.unknown_version:
+            await postpone(tx, head["id"], "retrying", VERSION_PATIENCE, NOT_YET)
+            return None
         number = await start_attempt(tx, head["id"], silent_delay(subscription, head["attempts"] + 1))
         self._counted = (head["id"], number)
         return _Try(subscription, key, head["id"], number, delivery.workspaces())

@@ -1,12 +1,13 @@
 """What a service says of the events that it takes: a subscription, and one handler for each type."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from kgl_contracts.envelope import Envelope
-from kgl_contracts.event import EventData
+from kgl_contracts.event import EventData, name_and_version
 from kgl_contracts.topics import Topic
 from kgl_servicekit.database.cause import Cause
 
@@ -73,7 +74,8 @@ class Handled:
     """How one type is handled; `stage` of the receipt is reported when the event fails.
 
     `handle` takes one event, or `handle_batch` those that lie next to each other. `workspaces` names those of
-    an event that speaks of several; otherwise it is the envelope's.
+    an event that speaks of several; otherwise it is the envelope's. `written` is the version that the data are in,
+    if it is an earlier one than that of `model`.
     """
 
     model: type[EventData]
@@ -81,10 +83,13 @@ class Handled:
     workspaces: Callable[[Any], Iterable[UUID]] | None
     handle: Handler
     handle_batch: BatchHandler | None = None
+    written: type[EventData] | None = None
 
     @property
     def validate(self) -> Callable[[bytes], Any]:
         """Reads the data of an event; raises pydantic's ValidationError."""
+        if self.written is not None:
+            return partial(self.model.read, self.written)
         return self.model.__pydantic_validator__.validate_json
 
 
@@ -118,6 +123,7 @@ class Subscription:
         self.batch = batch
         self.reject_share = reject_share
         self.handlers: dict[str, Handled] = {}
+        self._names: set[str] = set()
 
     def on(
         self,
@@ -126,7 +132,10 @@ class Subscription:
         stage: str | None = None,
         workspaces: Callable[[Any], Iterable[UUID]] | None = None,
     ) -> Callable[[H], H]:
-        """Declare the handler of one event type. It does no I/O but its transaction."""
+        """Declare the handler of one event type. It does no I/O but its transaction.
+
+        Events of the versions that it replaces come as this one.
+        """
 
         def declare(handle: H) -> H:
             self._add(Handled(model, stage, workspaces, handle))
@@ -161,6 +170,12 @@ class Subscription:
         model = handled.model
         if not self.topic.carries(model.topic):
             raise TypeError(f"{model.event_type} is on {model.topic.name}, not on {self.topic.name}")
-        if model.event_type in self.handlers:
-            raise TypeError(f"{self.name} has two handlers for {model.event_type}")
-        self.handlers[model.event_type] = handled
+        for version in model.versions():
+            if version.event_type in self.handlers:
+                raise TypeError(f"{self.name} has two handlers for {version.event_type}")
+            self.handlers[version.event_type] = replace(handled, written=None if version is model else version)
+        self._names.add(name_and_version(model.event_type)[0])
+
+    def waits_for(self, event_type: str) -> bool:
+        """Whether this is a version that the subscription cannot read yet of a type that it takes."""
+        return event_type not in self.handlers and name_and_version(event_type)[0] in self._names

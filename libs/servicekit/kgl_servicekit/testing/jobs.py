@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from kgl_contracts.operations import PlannedStage, ReceiptProgressed
+from kgl_contracts.operations import PlannedStage, ReceiptProgressed, Subject
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import uuid7
@@ -67,7 +67,7 @@ async def start_job(
     """One job with a receipt of its own; the job's id."""
 
     async def begin(tx: Transaction, name: str) -> UUID:
-        receipt = await tx.start_operation("work", uuid7(), [PlannedStage(name="work")])
+        receipt = await tx.start_operation("work", Subject(type="thing", id=uuid7()), [PlannedStage(name="work")])
         return await tx.start_job(Work(name=name, hurry=hurry), operation=receipt.id, key=key)
 
     return await database.run(workspace, begin, name)

@@ -8,7 +8,7 @@ import pytest
 from kgl_contracts.ai import Summary
 from kgl_contracts.content import ItemPublished
 from kgl_contracts.ingest import DocumentDeleted
-from kgl_contracts.operations import PlannedStage
+from kgl_contracts.operations import PlannedStage, Subject
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.core_schema import CORE_TABLES
 from kgl_servicekit.database.engine import Database, DatabaseUnavailable, KeepsConflicting
@@ -167,7 +167,7 @@ async def test_an_event_that_is_too_large_is_refused_and_takes_its_effect_along(
 
 
 async def test_a_receipt_and_its_reports_leave_as_events_of_their_own_keys(database: Database) -> None:
-    workspace, subject = uuid7(), uuid7()
+    workspace, subject = uuid7(), Subject(type="thing", id=uuid7())
 
     async def start(tx: Transaction, _: None) -> UUID:
         receipt = await tx.start_operation("test", subject, [PlannedStage(name="a"), PlannedStage(name="b")])
@@ -176,7 +176,7 @@ async def test_a_receipt_and_its_reports_leave_as_events_of_their_own_keys(datab
         return receipt.id
 
     operation = await database.run(workspace, start, None)
-    assert [row["type"] for row in await outbox(database, operation)] == ["operations.operation.started.v1"]
+    assert [row["type"] for row in await outbox(database, operation)] == ["operations.operation.started.v2"]
 
 
 async def test_a_deadlock_is_tried_again_and_both_effects_come_true(database: Database) -> None:

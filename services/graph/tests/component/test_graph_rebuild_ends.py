@@ -6,7 +6,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from kgl_contracts.ingest import DocumentSnapshotted, DocumentsSnapshotEnded
+from kgl_contracts.event import EventData
+from kgl_contracts.ingest import DocumentParsed, DocumentSnapshotted, DocumentsSnapshotEnded
 from kgl_contracts.topics import DOCUMENTS, REPLAY_GRAPH_DOCUMENTS
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.db.search_index import TABLES
@@ -141,6 +142,29 @@ async def test_while_the_source_of_a_document_cannot_be_read_the_present_index_i
     await ordered(graph, task)
     await source.snapshot()
     assert (await task).generation == 2
+
+
+class ParsedLater(
+    EventData, type="ingest.document.parsed.v98", topic=DOCUMENTS, key="document_id", replaces=DocumentParsed
+):
+    """A version that this release does not know."""
+
+    document_id: UUID
+
+
+async def test_while_an_event_is_of_a_version_that_is_not_known_yet_the_present_index_is_kept(
+    graph: GraphKit, source: Source
+) -> None:
+    before = await index(graph)
+    document = next(iter(source.documents))
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await source.tell(ParsedLater(document_id=document))
+    await source.snapshot()
+    with pytest.raises(RebuildIncomplete) as refused:
+        await task
+    assert refused.value.missing == (f"{graph.workspace}/{document}",)
+    assert await index(graph) == before
 
 
 async def test_a_document_whose_chunks_are_gone_because_it_is_deleted_keeps_nothing_back(

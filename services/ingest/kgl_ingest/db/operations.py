@@ -13,10 +13,10 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.operations import ENDED, RANK, Receipt, Stage
 
 _START = """
-insert into operation (workspace_id, id, kind, subject, state, created_at)
-select workspace_id, id, kind, subject, 'running', created_at
-from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[])
-  as i(workspace_id, id, kind, subject, created_at)
+insert into operation (workspace_id, id, kind, subject, subject_type, state, created_at)
+select workspace_id, id, kind, subject, subject_type, 'running', created_at
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+  as i(workspace_id, id, kind, subject, subject_type, created_at)
 on conflict do nothing
 """
 
@@ -143,8 +143,9 @@ def _row_of(rows: dict[tuple[UUID, UUID, str], _Row], workspace: UUID, operation
     return rows[key]
 
 
-def _started(workspace: UUID, operation: OperationStarted) -> tuple[UUID, UUID, str, str, datetime]:
-    return workspace, operation.operation_id, operation.kind, operation.subject, operation.started_at
+def _started(workspace: UUID, operation: OperationStarted) -> tuple[UUID, UUID, str, str, str, datetime]:
+    subject = operation.subject
+    return workspace, operation.operation_id, operation.kind, str(subject.id), subject.type, operation.started_at
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
@@ -209,6 +210,7 @@ async def _with_stages(tx: Transaction, rows: Sequence[asyncpg.Record]) -> list[
             id=row["id"],
             kind=row["kind"],
             subject=row["subject"],
+            subject_type=row["subject_type"],
             state=row["state"],
             created_at=row["created_at"],
             ended_at=row["ended_at"],

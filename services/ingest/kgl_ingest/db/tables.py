@@ -95,6 +95,7 @@ class OperationRow(Base, table=True):
     id: UUID = Field(primary_key=True)
     kind: str
     subject: str
+    subject_type: str = Field(sa_column_kwargs={"server_default": "document"})
     state: str
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
     ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))

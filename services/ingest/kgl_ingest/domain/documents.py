@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from kgl_contracts.ingest import PlannedModule
-from kgl_contracts.operations import PlannedStage
+from kgl_contracts.operations import PlannedStage, Subject
 from kgl_servicekit.errors import Conflict, Gone, NotFound
 from kgl_servicekit.identity.access import Module
 
@@ -105,6 +105,11 @@ DELETE_PLAN = (
     PlannedStage(name="graph.erase"),
     PlannedStage(name="content.unlink"),
 )
+
+
+def subject_of(document: UUID) -> Subject:
+    """A document as what an operation works on."""
+    return Subject(type="document", id=document)
 
 
 OBJECTS = "ingest"

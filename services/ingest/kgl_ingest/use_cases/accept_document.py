@@ -13,6 +13,7 @@ from kgl_ingest.domain.documents import (
     file_key,
     ingest_plan,
     planned_modules,
+    subject_of,
 )
 from kgl_ingest.jobs.declared import ParseDocument
 from kgl_servicekit.database.transaction import Transaction
@@ -59,7 +60,7 @@ async def accept_document(tx: Transaction, command: AcceptDocument) -> Receipt:
         raise BlobGone
     document, version = await _place(tx, command)
     planned = planned_modules(await modules(tx, tx.workspace))
-    receipt = await tx.start_operation("ingest.document", document, ingest_plan(planned))
+    receipt = await tx.start_operation("ingest.document", subject_of(document), ingest_plan(planned))
     key = file_key(tx.workspace, command.sha256, generation)
     row = {
         "media_type": command.media_type,

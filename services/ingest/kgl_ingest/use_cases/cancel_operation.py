@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from kgl_ingest.db import documents, operations
+from kgl_ingest.domain.documents import subject_of
 from kgl_ingest.use_cases.read_plan import read_plan
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, NotFound
@@ -31,7 +32,7 @@ async def cancel_operation(tx: Transaction, operation_id: UUID) -> Receipt:
         raise OperationNotCancellable
     await documents.mark_cancelled(tx, *version)
     plan = await read_plan(tx, *version)
-    receipt = receipt or Receipt.planned(operation_id, "ingest.document", version[0], tuple(plan), tx.now)
+    receipt = receipt or Receipt.planned(operation_id, "ingest.document", subject_of(version[0]), tuple(plan), tx.now)
     for stage in sorted({stage.name for stage in plan} | {stage.name for stage in receipt.stages}):
         await tx.report(stage, "cancelled", operation=operation_id)
     await tx.audit("operation.cancel", f"operation:{operation_id}")

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from kgl_contracts.dead_letters import Act, DeadLetterDecided, packed, stage_of
 from kgl_contracts.envelope import EVENT_LIMIT
-from kgl_contracts.operations import PlannedStage
+from kgl_contracts.operations import PlannedStage, Subject
 from kgl_ingest.db import dead_letters
 from kgl_ingest.domain.dead_letters import (
     MOST_LETTERS,
@@ -80,7 +80,8 @@ async def _send(
 ) -> Receipt:
     own = tx.scoped(tx.cause, (workspace,))
     stages = [PlannedStage(name=stage_of(letter.service, act, letter.id)) for letter in letters]
-    subject = letters[0].id if len(letters) == 1 else own.new_id("letters")
+    one = len(letters) == 1
+    subject = Subject(type="dead_letter" if one else "dead_letters", id=letters[0].id if one else own.new_id("letters"))
     receipt = await own.start_operation(f"dead_letter.{act}", subject, stages)
     for letter in letters:
         decision = DeadLetterDecided(

@@ -11,7 +11,7 @@ import pytest
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
-from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed, StageState
+from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed, StageState, Subject
 from kgl_contracts.topics import OPERATIONS
 from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.testing import Ingest
@@ -38,7 +38,7 @@ def operation_started(operation: UUID) -> OperationStarted:
     return OperationStarted(
         operation_id=operation,
         kind="ingest.document",
-        subject=str(uuid7()),
+        subject=Subject(type="document", id=uuid7()),
         stages=stages,
         started_at=datetime.now(UTC),
     )
