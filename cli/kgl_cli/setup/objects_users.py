@@ -19,7 +19,7 @@ _READ = ("s3:GetObject",)
 _WRITE = (*_READ, "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "ingest": {"ingest/*": (*_WRITE, "s3:DeleteObject")},
-    "graph": {"ingest/*/chunks/*": _READ, "graph/*": _WRITE},
+    "graph": {"ingest/*/chunks/*": _READ, "graph/*": (*_WRITE, "s3:DeleteObject")},
     "content": {"graph/*/results/*": _READ},
 }
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)

@@ -112,6 +112,10 @@ class Progress(BaseModel):
     holder: str | None = Field(default=None, description="who works on it")
     error: str | None = Field(default=None, description="stable code of the last failure")
     next_retry_at: datetime | None = None
+    removed: dict[str, int] = Field(default={}, description="what a deletion took away: how many of each kind")
+    kept_until: dict[str, datetime] = Field(
+        default={}, description="what a deletion cannot take away at once, and when it is gone"
+    )
     at: datetime
 
 

@@ -106,9 +106,13 @@ class Unavailable(Problem, code="unavailable", status=503):
 
 
 class JobFailed(Exception):
-    """The job cannot succeed, however often it is tried; `code` is stable and shown in the receipt."""
+    """The job cannot succeed; `code` is stable and shown in the receipt.
 
-    def __init__(self, code: str, sentence: str) -> None:
+    However often it is tried, or with `retry` only after as many tries as its kind has.
+    """
+
+    def __init__(self, code: str, sentence: str, *, retry: bool = False) -> None:
         super().__init__(f"{code}: {sentence}")
         self.code = code
+        self.retry = retry
         self.sentence = sentence

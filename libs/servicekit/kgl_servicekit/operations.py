@@ -21,7 +21,10 @@ RANK: dict[StageState, int] = {
 
 
 class Stage(BaseModel):
-    """One stage of a receipt; times are UTC, `overdue` is visible and alerted but ends nothing."""
+    """One stage of a receipt; times are UTC, `overdue` is visible and alerted but ends nothing.
+
+    Stages that delete tell what they `removed`, and what is `kept_until` when, since it cannot go at once.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,6 +40,8 @@ class Stage(BaseModel):
     ended_at: datetime | None = None
     deadline_at: datetime | None = None
     overdue: bool = False
+    removed: dict[str, int] = {}
+    kept_until: dict[str, datetime] = {}
 
 
 class Receipt(BaseModel):

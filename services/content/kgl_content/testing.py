@@ -44,7 +44,7 @@ class ContentKit:
     def database(self) -> Database:
         return self.service.database
 
-    async def hear(self, event: EventData, copy: int = 0) -> Verdict:
+    async def hear(self, event: EventData, copy: int = 0, operation: UUID | None = None) -> Verdict:
         """Handle an event as the consumer does, in a transaction of its own; each copy has an id of its own."""
         subscription = content_ai if event.topic == content_ai.topic else content_documents
         envelope = Envelope(
@@ -54,7 +54,7 @@ class ContentKit:
             time=datetime.now(UTC),
             workspace_id=self.workspace,
         )
-        cause = Cause(id=envelope.id, kind="event", actor="service:test", at=envelope.time)
+        cause = Cause(id=envelope.id, kind="event", actor="service:test", at=envelope.time, operation_id=operation)
         handle = subscription.handlers[event.event_type].handle
 
         async def apply(tx: Transaction, event: EventData) -> Verdict:

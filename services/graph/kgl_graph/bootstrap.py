@@ -1,11 +1,13 @@
 """The composition root of graph: the only place that builds its stores and clients."""
 
 from collections.abc import Coroutine
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kgl_graph.api import graph, modules, results, search
+from kgl_graph.collector import collect_results
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.consumers.modules import module_subscriptions
@@ -40,6 +42,9 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
     def sweeper() -> Coroutine[Any, Any, None]:
         return sweep_requests(database, settings.request_sweep_seconds)
 
+    def collector() -> Coroutine[Any, Any, None]:
+        return collect_results(database, objects, timedelta(seconds=settings.collect_after), settings.collect_every)
+
     return Service(
         name="graph",
         settings=settings,
@@ -58,6 +63,6 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         outside=Outside(objects=objects, embedder=WordLlamaEmbedder(), vectors=vectors.index),
         checks={"objects": objects.ping, **dict(vectors.checks)},
         resources=[partial(opened, objects), *vectors.resources],
-        loops=[sweeper, *vectors.loops],
+        loops=[sweeper, collector, *vectors.loops],
         rebuilds=[search_index],
     )

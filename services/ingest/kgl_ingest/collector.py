@@ -6,8 +6,6 @@ nothing, and then forgotten. Several workers may collect at the same time.
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -21,9 +19,8 @@ from kgl_ingest.metrics import COLLECTED, COLLECTED_BYTES
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.objects.orphans import Orphans
 from kgl_servicekit.objects.port import ObjectStore
-
-_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +85,21 @@ class BlobCollector:
     async def collect_orphans(self) -> int:
         """Delete old objects that no row names: their transaction never came to its end. How many went."""
         gone = 0
-        async for workspace, files in self._old_objects():
-            unknown = await self.database.run(workspace, blobs.unknown, [file.key for file in files])
-            orphans = [file for file in files if file.key in unknown][: self.most - gone]
-            await self.delete(orphans, "orphan")
-            gone += len(orphans)
+        orphans = Orphans(
+            objects=self.objects,
+            database=self.database,
+            folder=f"{OBJECTS}/",
+            workspace_of=workspace_of_key,
+            unknown=blobs.unknown,
+            age=self.age,
+        )
+        async for found in orphans.find():
+            doomed = [Doomed(entry.key, entry.size) for entry in found[: self.most - gone]]
+            await self.delete(doomed, "orphan")
+            gone += len(doomed)
             if gone >= self.most:
                 break
         return gone
-
-    async def _old_objects(self) -> AsyncIterator[tuple[UUID, list[Doomed]]]:
-        """Old objects in batches, each of one workspace."""
-        before = time.time() - self.age.total_seconds()
-        batches: defaultdict[UUID, list[Doomed]] = defaultdict(list)
-        async for entry in self.objects.listed(f"{OBJECTS}/"):
-            workspace = workspace_of_key(entry.key)
-            if workspace is None or entry.modified_at >= before:
-                continue
-            batches[workspace].append(Doomed(entry.key, entry.size))
-            if len(batches[workspace]) == _BATCH:
-                yield workspace, batches.pop(workspace)
-        for workspace, files in batches.items():
-            yield workspace, files
 
     async def _workspaces(self, tx: Transaction, _: None) -> list[UUID]:
         return await blobs.collectable_workspaces(tx, self.age, self.most)

@@ -1,6 +1,6 @@
 """The one way to write: statements, events, jobs and receipts that become true together or not at all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -190,8 +190,13 @@ class Transaction:
         holder: str | None = None,
         error: str | None = None,
         next_retry_at: datetime | None = None,
+        removed: Mapping[str, int] | None = None,
+        kept_until: Mapping[str, datetime] | None = None,
     ) -> None:
-        """Tell the receipt how a stage stands. Work that belongs to no operation reports nothing."""
+        """Tell the receipt how a stage stands, and of a deletion what went and what has still to.
+
+        Work that belongs to no operation reports nothing.
+        """
         operation = operation or self.cause.operation_id
         if operation is None:
             return
@@ -212,6 +217,10 @@ class Transaction:
             entry["error"] = error
         if next_retry_at is not None:
             entry["next_retry_at"] = next_retry_at
+        if removed:
+            entry["removed"] = removed
+        if kept_until:
+            entry["kept_until"] = kept_until
         self._pending.progress.append(entry)
 
     async def audit(

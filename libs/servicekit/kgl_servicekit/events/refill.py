@@ -8,6 +8,7 @@ from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.core_migration import SHARDS
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.signals import OUTBOX
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.relay_memory import BrokerLostData, Memory
 
@@ -55,7 +56,7 @@ async def refill(tx: Transaction, topics: Sequence[str]) -> int:
     for topic in topics:
         await tx.audit("outbox.refill", f"topic:{topic}")
     tx.notify(OUTBOX)
-    return int(tag.rpartition(" ")[2])
+    return rows_of(tag)
 
 
 async def release_refused(tx: Transaction, place: tuple[str, str]) -> bool:

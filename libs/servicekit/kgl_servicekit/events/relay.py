@@ -221,7 +221,7 @@ class Relay:
         self._last_beat = time.monotonic()
 
     async def _check_lives(self) -> None:
-        """After the start and after each failure all is compared, though nothing is to be sent; else the lives alone."""
+        """After a start and after a failure all is compared, though nothing is to be sent; else the lives alone."""
         if self.lost is not None or not self._compared:
             await self._memory.check()
             self._compared = True

@@ -59,6 +59,8 @@ class Attempt:
             return "lost"
         except JobFailed as failed:
             self._pool.resume()
+            if failed.retry:
+                return await self._failed_by(failed)
             await self._fail(failed.code, failed.sentence)
             return "failed"
         except Unavailable as out:
@@ -95,7 +97,7 @@ class Attempt:
 
     async def _failed_by(self, error: Exception) -> Outcome:
         claimed = self._claimed
-        code = "timeout" if isinstance(error, TimeoutError) else "job_error"
+        code = "timeout" if isinstance(error, TimeoutError) else getattr(error, "code", "job_error")
         sentence = f"{type(error).__name__}: {error}"[:2000]
         logger.bind(kind=claimed.kind, job=str(claimed.id)).opt(exception=error).warning("job.failed")
         if claimed.failures + 1 >= self._pool.handler.attempts:

@@ -86,9 +86,9 @@ class Job(Generic[D]):
         failpoint("job.finished")
         return result
 
-    async def finish_without_effect(self) -> None:
-        """End a job whose whole effect is outside of the database."""
-        await self.finish(_nothing, None)
+    async def finish_without_effect(self, state: StageState = "done") -> None:
+        """End a job whose whole effect is outside of the database, or that has none any more."""
+        await self.finish(_nothing, None, state=state)
 
 
 async def _nothing(_tx: Transaction, _command: None) -> None:

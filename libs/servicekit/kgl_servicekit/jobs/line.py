@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.jobs.declare import JobClass
 from kgl_servicekit.jobs.queue import SUSPECT, Claimed, Executor
 
@@ -111,7 +112,7 @@ class Depth:
 
 async def line_up(tx: Executor) -> int:
     """Put up to AT_ONCE jobs that are due in line; how many were."""
-    return int((await tx.execute(_LINE_UP, AT_ONCE)).split()[-1])
+    return rows_of(await tx.execute(_LINE_UP, AT_ONCE))
 
 
 async def claim(tx: Executor, holder: str, asked: Sequence[Asked]) -> list[Claimed]:

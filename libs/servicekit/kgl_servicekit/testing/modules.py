@@ -39,10 +39,18 @@ async def hear_module(
 
 async def told_stages(database: Database, operation: UUID) -> dict[str, str]:
     """The last state that this service reported of each stage of an operation."""
+    return {entry.stage: entry.state for entry in await _told(database, operation)}
 
+
+async def told_removed(database: Database, operation: UUID) -> dict[str, int]:
+    """What this service reported to have removed for an operation."""
+    return {kind: many for entry in await _told(database, operation) for kind, many in entry.removed.items()}
+
+
+async def _told(database: Database, operation: UUID) -> list[Progress]:
     async def read(tx: Transaction, _: None) -> Sequence[Progress]:
         rows = await tx.fetch("select data from outbox_log where type = $1 order by id", ReceiptProgressed.event_type)
         return [entry for row in rows for entry in ReceiptProgressed.model_validate_json(row["data"]).entries]
 
     told = await database.run((), read, None)
-    return {entry.stage: entry.state for entry in told if entry.operation_id == operation}
+    return [entry for entry in told if entry.operation_id == operation]

@@ -5,6 +5,7 @@ from typing import Any
 
 from kgl_auth.domain.key_schedule import KeyTimes
 from kgl_auth.domain.tokens import SigningKey
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 
 _TIMES = "kid, created_at, signs_from, expires_at"
@@ -59,4 +60,4 @@ async def add_newest_key(tx: Transaction, key: SigningKey, created_at: datetime,
 async def delete_gone_keys(tx: Transaction, at: datetime) -> int:
     """Delete the keys that have ended; what they signed has ended too."""
     tag = await tx.execute("delete from signing_key where expires_at <= $1", at)
-    return int(tag.rpartition(" ")[2])
+    return rows_of(tag)

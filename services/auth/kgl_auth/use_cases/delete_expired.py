@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 
 KEPT = timedelta(days=1)
@@ -23,5 +24,5 @@ async def delete_expired(tx: Transaction, _: None) -> int:
     deleted = 0
     for statement in _DELETE:
         tag = await tx.execute(statement, tx.now - KEPT, _BATCH)
-        deleted += int(tag.rpartition(" ")[2])
+        deleted += rows_of(tag)
     return deleted

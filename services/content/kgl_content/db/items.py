@@ -3,9 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from kgl_content.domain.items import Draft, Item, Version
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 
 _SHOWN = """
@@ -169,8 +168,14 @@ async def decide(tx: Transaction, item: Item, decision: str, reason: str | None)
     )
 
 
-async def unlink(tx: Transaction, document: UUID) -> list[asyncpg.Record]:
-    """Remove items about a document that were never published, and cut the others' links to it."""
+async def is_gone(tx: Transaction, document: UUID) -> bool:
+    """Whether the end of this document was heard of."""
+    sql = "select deleted_at is not null from document where workspace_id = $1 and document_id = $2"
+    return bool(await tx.fetchval(sql, tx.workspace, document))
+
+
+async def unlink(tx: Transaction, document: UUID) -> tuple[int, int]:
+    """Remove items about a document that were never published, and cut the others' links to it: how many of each."""
     gone = await tx.fetch(
         """delete from item where workspace_id = $1 and document_id = $2 and published_version is null
            returning id""",
@@ -182,9 +187,9 @@ async def unlink(tx: Transaction, document: UUID) -> list[asyncpg.Record]:
         tx.workspace,
         [row["id"] for row in gone],
     )
-    await tx.execute(
+    cut = await tx.execute(
         "update item set document_id = null, module = null where workspace_id = $1 and document_id = $2",
         tx.workspace,
         document,
     )
-    return gone
+    return len(gone), rows_of(cut)

@@ -3,7 +3,7 @@
 import hashlib
 
 from kgl_content.jobs.declared import DraftContent, Outside, jobs
-from kgl_content.use_cases.draft_item import RecordGenerated, record_generated
+from kgl_content.use_cases.draft_item import RecordGenerated, is_gone, record_generated
 from kgl_contracts.ai import Summary
 from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.jobs.runner import Job
@@ -16,7 +16,12 @@ async def draft_content(job: Job[DraftContent], outside: Outside) -> None:
     try:
         content = await outside.objects.get(job.data.result_object)
     except ObjectMissing as missing:
-        raise JobFailed("result_missing", "The module's text is not in the object store.") from missing
+        if not await job.run(is_gone, job.data.document_id):
+            # graph removes the texts of deleted documents, and that this is one may be heard of a moment later
+            sentence = "The module's text is not in the object store."
+            raise JobFailed("result_missing", sentence, retry=True) from missing
+        await job.finish_without_effect(state="superseded")
+        return
     if hashlib.sha256(content).hexdigest() != job.data.sha256:
         raise JobFailed("result_damaged", "The text in the object store is not the one that was given.")
     await job.finish(

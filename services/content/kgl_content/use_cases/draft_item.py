@@ -128,12 +128,17 @@ def _differs(item: Item, draft: Draft) -> bool:
     return (item.title, item.body, item.sources) != (draft.title, draft.body, draft.sources)
 
 
+async def is_gone(tx: Transaction, document_id: UUID) -> bool:
+    """Whether the document is deleted."""
+    return await items.is_gone(tx, document_id)
+
+
 async def unlink_document(tx: Transaction, event: DocumentDeleted) -> Verdict:
     """Drafts about a deleted document go; what was published loses its link."""
     await items.hear(tx, event.document_id, event.version, deleted=True)
     await last_results.forget(tx, event.document_id)
-    await items.unlink(tx, event.document_id)
-    await tx.report("content.unlink", "done")
+    drafts, links = await items.unlink(tx, event.document_id)
+    await tx.report("content.unlink", "done", removed={"drafts": drafts, "links": links})
     return DONE
 
 

@@ -13,6 +13,7 @@ from kgl_contracts.ingest import DocumentDeleted
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.modules import told_removed, told_stages
 from kgl_servicekit.testing.orders import call_back, jobs_left
 from kgl_servicekit.testing.postgres import PostgresForTests
 
@@ -208,6 +209,26 @@ async def test_a_damaged_or_missing_text_fails_the_job_with_a_code(content: Cont
         return [row["error_code"] for row in await tx.fetch("select error_code from job order by error_code")]
 
     assert await content.database.run((), codes, None) == ["result_damaged", "result_missing"]
+
+
+async def test_a_text_that_went_with_its_document_is_superseded(content: ContentKit) -> None:
+    event, operation = await content.generated(uuid7(), 1, "one"), uuid7()
+    await content.hear(event, operation=operation)
+    await content.objects.delete(event.result_object)
+    await content.work()
+    assert (await told_stages(content.database, operation))["content.draft.reader"] == "retrying"
+    await content.hear(DocumentDeleted(document_id=event.document_id, version=1))
+    await content.database.run((), call_back, None)
+    await content.work()
+    assert (await told_stages(content.database, operation))["content.draft.reader"] == "superseded"
+
+
+async def test_the_receipt_of_a_deletion_tells_what_content_removed(content: ContentKit) -> None:
+    document, operation = uuid7(), uuid7()
+    await content.hear(await content.generated(document, 1, "one"))
+    await content.work()
+    await content.hear(DocumentDeleted(document_id=document, version=1), operation=operation)
+    assert await told_removed(content.database, operation) == {"drafts": 1, "links": 0}
 
 
 async def test_another_workspace_sees_and_changes_nothing(content: ContentKit) -> None:

@@ -12,6 +12,7 @@ from kgl_contracts.ai import Extraction, Summary
 from kgl_graph.api.outside_of import OutsideOf
 from kgl_graph.db import reading
 from kgl_graph.domain.graph import Entity
+from kgl_graph.domain.results import result_key
 from kgl_graph.use_cases.answer_request import (
     Complete,
     Fail,
@@ -160,7 +161,7 @@ async def complete(request_id: UUID, body: CompleteBody, caller: Caller, run: Ru
     await run.read(check_result, (held, result))
     content = result.model_dump_json().encode()
     sha256 = hashlib.sha256(content).hexdigest()
-    key = f"graph/{caller.workspace_id}/results/{request_id}/{sha256}.json"
+    key = result_key(caller.workspace_id, request_id, sha256)
     await outside.objects.put(key, content)
     command = Complete(id=held.id, token=held.token, module=held.module, result=result, object=key, sha256=sha256)
     await run(complete_request, command)

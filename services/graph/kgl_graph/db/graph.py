@@ -5,12 +5,14 @@ share its ends. So nobody waits for one who waits for them.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
 
 from kgl_contracts.ai import Span
 from kgl_graph.domain.graph import NewEntity, NewRelation, merged
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 
 _ENTITIES = """
@@ -177,12 +179,21 @@ async def put_mentions(
         [span.start for _, span in mentions],
         [span.end for _, span in mentions],
     )
-    return int(tag.rpartition(" ")[2])
+    return rows_of(tag)
 
 
-async def retract(tx: Transaction, document: UUID, module: str | None) -> tuple[set[UUID], set[UUID]]:
-    """Take back what a module (or all of them) said of a document: the entities and relations concerned."""
-    await tx.execute(
+@dataclass(frozen=True, slots=True)
+class Retracted:
+    """What a document's modules said no more: the entities and relations concerned, and how many mentions."""
+
+    entities: set[UUID]
+    relations: set[UUID]
+    mentions: int
+
+
+async def retract(tx: Transaction, document: UUID, module: str | None) -> Retracted:
+    """Take back what a module (or all of them) said of a document."""
+    mentions = await tx.execute(
         "delete from mention where workspace_id = $1 and document_id = $2 and ($3::text is null or module = $3)",
         tx.workspace,
         document,
@@ -202,11 +213,13 @@ async def retract(tx: Transaction, document: UUID, module: str | None) -> tuple[
         document,
         module,
     )
-    return {row["entity_id"] for row in named}, {row["relation_id"] for row in stated}
+    return Retracted({row["entity_id"] for row in named}, {row["relation_id"] for row in stated}, rows_of(mentions))
 
 
-async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[UUID]) -> None:
-    """Remove those of these relations and entities that no source speaks of any more; name the others anew.
+async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[UUID]) -> tuple[int, int]:
+    """Remove those of these entities and relations that no source speaks of any more; name the others anew.
+
+    The answer is how many entities and how many relations went.
 
     A source that states a relation names both of its ends. They are locked before they are looked at, so that
     the look sees what others committed meanwhile.
@@ -217,13 +230,13 @@ async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[
         tx.workspace,
         sorted(relations),
     )
-    await tx.execute(
+    relations_gone = await tx.execute(
         """delete from relation r where workspace_id = $1 and id = any($2::uuid[]) and not exists (
                select from relation_source s where s.workspace_id = r.workspace_id and s.relation_id = r.id)""",
         tx.workspace,
         sorted(relations),
     )
-    await tx.execute(
+    entities_gone = await tx.execute(
         """delete from entity e where workspace_id = $1 and id = any($2::uuid[])
              and not exists (
                select from entity_source s where s.workspace_id = e.workspace_id and s.entity_id = e.id)""",
@@ -231,3 +244,4 @@ async def remove_unfounded(tx: Transaction, entities: set[UUID], relations: set[
         sorted(entities),
     )
     await settle_names(tx, entities)
+    return rows_of(entities_gone), rows_of(relations_gone)

@@ -6,6 +6,8 @@ from uuid import UUID
 
 import asyncpg
 
+from kgl_graph.domain.results import request_of_key
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 
 _LEASE = """
@@ -69,6 +71,38 @@ async def supersede(tx: Transaction, document: UUID, below_version: int) -> list
         document,
         below_version,
     )
+
+
+async def about(tx: Transaction, document: UUID) -> list[UUID]:
+    """The requests about a document."""
+    rows = await tx.fetch(
+        "select id from ai_request where workspace_id = $1 and document_id = $2 order by id", tx.workspace, document
+    )
+    return [row["id"] for row in rows]
+
+
+async def forget_results(tx: Transaction, document: UUID) -> int:
+    """The stored results about a document are gone; the answer is how many there were."""
+    tag = await tx.execute(
+        """update ai_request set result_object = null, result_sha256 = null
+           where workspace_id = $1 and document_id = $2 and result_object is not null""",
+        tx.workspace,
+        document,
+    )
+    return rows_of(tag)
+
+
+async def unknown_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
+    """Those of these results of the workspace that no request names."""
+    rows = await tx.fetch(
+        """select key from unnest($2::text[], $3::uuid[]) as k(key, request) where not exists (
+               select from ai_request r
+               where r.workspace_id = $1 and r.id = k.request and r.result_object = k.key)""",
+        tx.workspace,
+        list(keys),
+        [request_of_key(key) for key in keys],
+    )
+    return {row["key"] for row in rows}
 
 
 async def lease(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from kgl_graph.domain.chunks import Chunk
-from kgl_servicekit.database.statements import Statements
+from kgl_servicekit.database.statements import Statements, rows_of
 
 TABLES = ("chunk", "chunk_vector", "indexed_document")
 
@@ -78,14 +78,15 @@ class SearchIndex:
         )
         await tx.execute(self._sql(_NOTE), tx.workspace, document, version)
 
-    async def remove(self, tx: Statements, document: UUID) -> None:
-        """The document cannot be found any more."""
-        await tx.execute(self._sql(_REMOVE), tx.workspace, document)
+    async def remove(self, tx: Statements, document: UUID) -> int:
+        """The document cannot be found any more; the answer is how many chunks went."""
+        removed = await tx.execute(self._sql(_REMOVE), tx.workspace, document)
         await tx.execute(
             self._sql("delete from indexed_document{suffix} where workspace_id = $1 and document_id = $2"),
             tx.workspace,
             document,
         )
+        return rows_of(removed)
 
     async def put_vectors(self, tx: Statements, document: UUID, version: int, items: Sequence[Embedded]) -> None:
         """Keep the vectors of chunks; a vector that is there already is replaced."""

@@ -1,9 +1,10 @@
 """Job: chunks to vectors and searchable rows."""
 
+from kgl_graph.domain.results import results_folder
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument, jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.stores.chunk_reader import read_searchable
-from kgl_graph.use_cases.forget_document import forget_document
+from kgl_graph.use_cases.forget_document import forget_document, request_ids
 from kgl_graph.use_cases.record_indexed import RecordIndexed, is_searchable, record_indexed
 from kgl_servicekit.jobs.runner import Job
 
@@ -28,4 +29,7 @@ async def forget_vectors(job: Job[ForgetVectors], outside: Outside) -> None:
     """Remove the vectors of older versions; of a deleted document also all that modules said of it."""
     await outside.vectors.delete(job.workspace_id, job.data.document_id, job.data.below_version)
     if job.data.below_version == EVERY_VERSION:
+        for request in await job.run(request_ids, job.data.document_id):
+            async for entry in outside.objects.listed(results_folder(job.workspace_id, request)):
+                await outside.objects.delete(entry.key)
         await job.finish(forget_document, job.data.document_id)

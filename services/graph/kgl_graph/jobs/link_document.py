@@ -5,6 +5,7 @@ import hashlib
 from kgl_contracts.ai import Extraction
 from kgl_graph.jobs.declared import LinkDocument, jobs
 from kgl_graph.jobs.outside import Outside
+from kgl_graph.use_cases.forget_document import is_gone
 from kgl_graph.use_cases.link_extraction import LinkExtraction, link_extraction
 from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.jobs.runner import Job
@@ -17,6 +18,9 @@ async def link_document(job: Job[LinkDocument], outside: Outside) -> None:
     try:
         content = await outside.objects.get(job.data.result_object)
     except ObjectMissing as missing:
+        if await job.run(is_gone, job.data.document_id):
+            await job.finish_without_effect(state="superseded")
+            return
         raise JobFailed("result_missing", "The module's result is not in the object store.") from missing
     if hashlib.sha256(content).hexdigest() != job.data.sha256:
         raise JobFailed("result_damaged", "The result in the object store is not the one that was given.")

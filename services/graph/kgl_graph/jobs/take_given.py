@@ -2,6 +2,7 @@
 
 import hashlib
 
+from kgl_graph.domain.results import result_key
 from kgl_graph.jobs.declared import TakeGiven, jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.use_cases.answer_request import (
@@ -35,7 +36,7 @@ async def take_given(job: Job[TakeGiven], outside: Outside) -> None:
         return
     content = result.model_dump_json().encode()
     sha256 = hashlib.sha256(content).hexdigest()
-    key = f"graph/{job.workspace_id}/results/{held.id}/{sha256}.json"
+    key = result_key(job.workspace_id, held.id, sha256)
     await outside.objects.put(key, content)
     await job.finish(
         complete_request,

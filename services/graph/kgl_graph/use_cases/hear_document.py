@@ -64,10 +64,11 @@ async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:
     """
     await documents.hear(tx, event.document_id, event.version, deleted=True)
     await end_older(tx, event.document_id, EVERY_VERSION)
-    await PRESENT.remove(tx, event.document_id)
+    chunks = await PRESENT.remove(tx, event.document_id)
     await last_results.forget(tx, event.document_id)
     forget = ForgetVectors(document_id=event.document_id, below_version=EVERY_VERSION)
     await tx.start_job(forget, key=f"{event.document_id}/all")
+    await tx.report("graph.erase", "running", removed={"chunks": chunks})
     return DONE
 
 

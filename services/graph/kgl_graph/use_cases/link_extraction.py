@@ -32,8 +32,8 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
     if not await last_results.is_last(tx, *scope, command.sha256):
         return SUPERSEDED
     entities, relations = _graph_of(tx.workspace, command.extraction)
-    before, stated = await graph.retract(tx, command.document_id, command.module)
-    await graph.lock_entities(tx, sorted({entity.id for entity in entities} | before))
+    said = await graph.retract(tx, command.document_id, command.module)
+    await graph.lock_entities(tx, sorted({entity.id for entity in entities} | said.entities))
     source = f"document:{command.document_id}:{command.module}"
     await add_to_graph(tx, entities, relations)
     await graph.put_namings(tx, entities, source, document=command.document_id, module=command.module)
@@ -49,7 +49,7 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
     mentions = await graph.put_mentions(tx, command.document_id, command.version, command.module, places)
     named = {entity.id for entity in entities}
     await graph.settle_names(tx, named)
-    await graph.remove_unfounded(tx, before - named, stated - {relation.id for relation in relations})
+    await graph.remove_unfounded(tx, said.entities - named, said.relations - {relation.id for relation in relations})
     await tx.emit(
         DocumentLinked(
             document_id=command.document_id,

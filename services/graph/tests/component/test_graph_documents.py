@@ -1,13 +1,17 @@
 """Documents come, change and go, in any order of their events."""
 
 import hashlib
+from datetime import timedelta
 from uuid import UUID
 
 from kgl_contracts.ai import EntityRef, ExtractedEntity, ExtractedRelation, Extraction, ExtractionCompleted, Span
 from kgl_contracts.operations import ReceiptProgressed
+from kgl_graph.collector import collect_once
+from kgl_graph.domain.results import result_key
 from kgl_graph.testing import GraphKit, chunk_id, deleted
 from kgl_servicekit.events.subscription import SUPERSEDED
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.modules import told_removed, told_stages
 from kgl_servicekit.testing.orders import call_back, jobs_left
 
 
@@ -69,6 +73,68 @@ async def test_an_entity_stays_while_another_document_speaks_of_it(graph: GraphK
     await graph.hear(deleted(second, 1))
     await graph.work()
     assert await graph.rows("select name from entity") == []
+
+
+async def test_with_a_document_go_its_results_and_the_receipt_tells_what_went(graph: GraphKit) -> None:
+    document, operation = await graph.index(["Ada wrote"]), uuid7()
+    (request,) = await graph.lease("extract")
+    answered = await graph.client.post(
+        f"/modules/v1/jobs/{request['id']}:complete",
+        json={"token": request["token"], "extraction": found(document, 1, "Ada").model_dump(mode="json")},
+        headers=graph.headers,
+    )
+    assert answered.status_code in {200, 204}, answered.text
+    (done,) = await graph.rows("select * from ai_request where result_object is not null")
+    linked = ExtractionCompleted(
+        request_id=done["id"],
+        document_id=document,
+        version=1,
+        module="reader",
+        entities=2,
+        relations=1,
+        result_object=done["result_object"],
+        sha256=done["result_sha256"],
+    )
+    await graph.hear(linked)
+    await graph.work()
+    await graph.hear(deleted(document, 1), operation)
+    await graph.work()
+    removed = await told_removed(graph.database, operation)
+    assert removed == {"chunks": 1, "mentions": 1, "entities": 2, "relations": 1, "results": 1}
+    assert [entry.key async for entry in graph.objects.listed("graph/")] == []
+    assert await graph.rows("select id from ai_request where result_object is not null") == []
+
+
+async def test_a_result_that_went_with_its_document_before_it_was_linked_is_superseded(graph: GraphKit) -> None:
+    document, operation = await graph.index(["Ada wrote"]), uuid7()
+    event = await result(graph, document, 1, found(document, 1, "Ada"))
+    await graph.hear(event, operation)
+    await graph.hear(deleted(document, 1))
+    await graph.objects.delete(event.result_object)
+    await graph.work()
+    assert (await told_stages(graph.database, operation))["graph.link.reader"] == "superseded"
+    assert await graph.rows("select name from entity") == []
+
+
+async def test_old_results_that_no_request_names_are_collected_and_nothing_else_is(graph: GraphKit) -> None:
+    await graph.index(["Ada wrote"])
+    (kept,) = await graph.rows(
+        "update ai_request set result_object = 'graph/' || workspace_id || '/results/' || id || '/1.json'"
+        " where capability = 'extract' returning id, result_object"
+    )
+    keys = {
+        "kept": kept["result_object"],
+        "another result": result_key(graph.workspace, kept["id"], "2"),
+        "no request": result_key(graph.workspace, uuid7(), "1"),
+        "of another workspace": result_key(uuid7(), kept["id"], "1"),
+        "no result": f"graph/{graph.workspace}/other/1.json",
+    }
+    for key in keys.values():
+        await graph.objects.put(key, b"{}")
+    assert await collect_once(graph.database, graph.objects, timedelta(hours=24)) == 0
+    assert await collect_once(graph.database, graph.objects, timedelta(0)) == 3
+    left = {entry.key async for entry in graph.objects.listed("graph/")}
+    assert left == {keys["kept"], keys["no result"]}
 
 
 async def test_the_last_of_two_results_wins_although_the_older_one_is_linked_last(graph: GraphKit) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 
 from kgl_contracts.ingest import PlannedModule
 from kgl_ingest.domain.documents import Document
+from kgl_servicekit.database.statements import rows_of
 from kgl_servicekit.database.transaction import Transaction
 
 _SHOWN = """
@@ -62,8 +63,8 @@ async def add_version(tx: Transaction, document: UUID, version: int, row: dict[s
     """A new version becomes the document's current one."""
     await tx.execute(
         """insert into document_version (workspace_id, document_id, version, state, media_type, charset, size, sha256,
-                                         object_key, operation_id, created_at, modules)
-           values ($1, $2, $3, 'accepted', $4, $5, $6, $7, $8, $9, $10, $11)""",
+                                         object_key, operation_id, created_at, modules, title)
+           values ($1, $2, $3, 'accepted', $4, $5, $6, $7, $8, $9, $10, $11, $12)""",
         tx.workspace,
         document,
         version,
@@ -75,6 +76,7 @@ async def add_version(tx: Transaction, document: UUID, version: int, row: dict[s
         row["operation_id"],
         tx.now,
         [module.model_dump(mode="json") for module in row["modules"]],
+        row["title"],
     )
     await tx.execute(
         "update document set version = $3, updated_at = $4 where workspace_id = $1 and id = $2",
@@ -197,7 +199,7 @@ async def mark_deleted(tx: Transaction, document: UUID) -> None:
         tx.now,
     )
     await tx.execute(
-        "update document_version set state = 'deleted' where workspace_id = $1 and document_id = $2",
+        "update document_version set state = 'deleted', title = null where workspace_id = $1 and document_id = $2",
         tx.workspace,
         document,
     )
@@ -224,14 +226,25 @@ async def contents_of(tx: Transaction, document: UUID) -> list[str]:
     return [row["sha256"] for row in rows]
 
 
-async def forget_objects(tx: Transaction, document: UUID) -> None:
-    """The chunks and texts of the document are gone: the references to them go, too."""
-    await tx.execute(
+async def given_title(tx: Transaction, place: tuple[UUID, int]) -> str | None:
+    """The title that this version was uploaded with."""
+    title: str | None = await tx.fetchval(
+        "select title from document_version where workspace_id = $1 and document_id = $2 and version = $3",
+        tx.workspace,
+        *place,
+    )
+    return title
+
+
+async def forget_objects(tx: Transaction, document: UUID) -> int:
+    """The chunks and texts of the document are gone: the references to them go, too; of how many versions."""
+    tag = await tx.execute(
         """update document_version set chunks_object = null, text_object = null
-           where workspace_id = $1 and document_id = $2""",
+           where workspace_id = $1 and document_id = $2 and text_object is not null""",
         tx.workspace,
         document,
     )
+    return rows_of(tag)
 
 
 async def is_living(tx: Transaction, document: UUID) -> bool:

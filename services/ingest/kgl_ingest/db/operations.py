@@ -1,7 +1,7 @@
 """Statements of receipts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,11 @@ on conflict do nothing
 
 _STAGES = """
 insert into operation_stage as s (workspace_id, operation_id, name, ordinal, planned, required, deadline_at, place,
-                                  state, run, attempt, holder, error, next_retry_at, started_at, ended_at)
+                                  state, run, attempt, holder, error, next_retry_at, started_at, ended_at,
+                                  removed, kept_until)
 select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::bool[], $6::bool[], $7::timestamptz[],
                      $8::bigint[], $9::text[], $10::int[], $11::int[], $12::text[], $13::text[], $14::timestamptz[],
-                     $15::timestamptz[], $16::timestamptz[])
+                     $15::timestamptz[], $16::timestamptz[], $17::jsonb[], $18::jsonb[])
 on conflict (workspace_id, operation_id, name) do update
 set ordinal = case when excluded.planned then excluded.ordinal else s.ordinal end,
     planned = s.planned or excluded.planned,
@@ -39,7 +40,9 @@ set ordinal = case when excluded.planned then excluded.ordinal else s.ordinal en
     error = case when excluded.place > s.place then excluded.error else s.error end,
     next_retry_at = case when excluded.place > s.place then excluded.next_retry_at else s.next_retry_at end,
     started_at = least(s.started_at, excluded.started_at),
-    ended_at = case when excluded.place > s.place then excluded.ended_at else s.ended_at end
+    ended_at = case when excluded.place > s.place then excluded.ended_at else s.ended_at end,
+    removed = s.removed || excluded.removed,
+    kept_until = s.kept_until || excluded.kept_until
 """
 
 _LOCK = """
@@ -87,6 +90,8 @@ class _Row:
     next_retry_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    removed: dict[str, int] = field(default_factory=dict)
+    kept_until: dict[str, str] = field(default_factory=dict)
 
     def plan(self, ordinal: int, stage: PlannedStage, at: datetime) -> None:
         self.ordinal, self.planned, self.required = ordinal, True, stage.required
@@ -96,6 +101,8 @@ class _Row:
         self.started_at = min(self.started_at or entry.at, entry.at)
         if (entry.run, entry.attempt) > (self.run, self.attempt):
             self.run, self.attempt = entry.run, entry.attempt
+        self.removed |= entry.removed  # each kind is told once, so the order does not matter
+        self.kept_until |= {kind: until.isoformat() for kind, until in entry.kept_until.items()}
         place = place_of(entry)
         if place > self.place:
             self.place, self.state, self.holder, self.error = place, entry.state, entry.holder, entry.error
@@ -235,4 +242,6 @@ def _stage(row: asyncpg.Record, now: datetime) -> Stage:
         ended_at=row["ended_at"],
         deadline_at=row["deadline_at"],
         overdue=late,
+        removed=row["removed"],
+        kept_until=row["kept_until"],
     )

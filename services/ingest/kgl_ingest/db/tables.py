@@ -83,6 +83,7 @@ class VersionRow(Base, table=True):
     operation_id: UUID
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
     modules: list[dict[str, Any]] | None = Field(sa_column=Column(JSONB(none_as_null=True)))
+    title: str | None
 
 
 class OperationRow(Base, table=True):
@@ -123,6 +124,8 @@ class StageRow(Base, table=True):
     started_at: datetime | None = Field(sa_type=DateTime(timezone=True))
     ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))
     deadline_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+    removed: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'{}'")))
+    kept_until: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'{}'")))
 
 
 class DeadLetterRow(Base, table=True):

@@ -100,6 +100,9 @@ def _planned(name: str, module: PlannedModule) -> PlannedStage:
     )
 
 
+KEPT_DAYS = {"events": 14, "dead_letters_of_modules": 30}
+"""What a deletion leaves until the bus forgets it, as its topics are declared. Events carry ids and no text."""
+
 DELETE_PLAN = (
     PlannedStage(name="ingest.erase"),
     PlannedStage(name="graph.erase"),

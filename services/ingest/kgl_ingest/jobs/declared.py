@@ -14,7 +14,6 @@ class ParseDocument(JobData, kind="ingest.parse", stage="ingest.parse"):
     version: int
     media_type: str
     charset: str | None
-    title: str | None
     object_key: str
 
 

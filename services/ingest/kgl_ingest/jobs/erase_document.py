@@ -1,9 +1,11 @@
 """Job: the objects of a deleted document go."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 from kgl_ingest.db import blobs, documents
+from kgl_ingest.domain.documents import KEPT_DAYS
 from kgl_ingest.jobs.declared import EraseDocument, jobs
 from kgl_ingest.jobs.outside import Outside
 from kgl_servicekit.database.transaction import Transaction
@@ -34,5 +36,8 @@ async def _doomed(tx: Transaction, document: UUID) -> _Doomed:
 
 
 async def _forget(tx: Transaction, doomed: _Doomed) -> None:
-    await documents.forget_objects(tx, doomed.document_id)
+    texts = await documents.forget_objects(tx, doomed.document_id)
     await blobs.forget(tx, doomed.files)
+    kept_until = {kind: tx.now + timedelta(days=days) for kind, days in KEPT_DAYS.items()}
+    removed = {"files": len(doomed.files), "texts": texts}
+    await tx.report("ingest.erase", "running", removed=removed, kept_until=kept_until)

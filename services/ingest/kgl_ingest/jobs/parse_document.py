@@ -2,6 +2,7 @@
 
 import asyncio
 
+from kgl_ingest.db import documents
 from kgl_ingest.domain.documents import chunks_key, text_key
 from kgl_ingest.domain.media_types import MediaType
 from kgl_ingest.jobs.declared import ParseDocument, jobs
@@ -24,6 +25,7 @@ from kgl_servicekit.objects.port import ObjectMissing
 async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
     """Parse in a killable child, store chunks and text, record the manifest."""
     data = job.data
+    title = await job.run(documents.given_title, (data.document_id, data.version))
     try:
         content = await outside.objects.get(data.object_key)
     except ObjectMissing:
@@ -37,7 +39,7 @@ async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
             data.version,
             outside.parser_timeout,
             charset=data.charset,
-            title=data.title,
+            title=title,
         )
     except ParserUnavailable as out:
         raise Unavailable("No parser can be started at the moment.", retry_after=2) from out

@@ -70,6 +70,7 @@ async def accept_document(tx: Transaction, command: AcceptDocument) -> Receipt:
         "object_key": key,
         "operation_id": receipt.id,
         "modules": planned,
+        "title": command.title,
     }
     await documents.add_version(tx, document, version, row)
     job = ParseDocument(
@@ -77,7 +78,6 @@ async def accept_document(tx: Transaction, command: AcceptDocument) -> Receipt:
         version=version,
         media_type=command.media_type,
         charset=command.charset,
-        title=command.title,
         object_key=key,
     )
     await tx.start_job(job, operation=receipt.id)

@@ -1,0 +1,29 @@
+"""Where the results of modules lie as objects."""
+
+import re
+from uuid import UUID
+
+FOLDER = "graph/"
+_KEY = re.compile(r"graph/(?P<workspace>[0-9a-f-]{36})/results/(?P<request>[0-9a-f-]{36})/")
+
+
+def results_folder(workspace: UUID, request: UUID) -> str:
+    """All results that were ever given for a request."""
+    return f"{FOLDER}{workspace}/results/{request}/"
+
+
+def result_key(workspace: UUID, request: UUID, sha256: str) -> str:
+    """One result: objects never change, so another result is another object."""
+    return f"{results_folder(workspace, request)}{sha256}.json"
+
+
+def workspace_of_key(key: str) -> UUID | None:
+    """Whose result it is; None when it is none."""
+    found = _KEY.match(key)
+    return UUID(found["workspace"]) if found else None
+
+
+def request_of_key(key: str) -> UUID | None:
+    """The request that it answers; None when it is no result."""
+    found = _KEY.match(key)
+    return UUID(found["request"]) if found else None
