@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 
 from kgl_cli.setup.telling import told
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
+from kgl_servicekit.database.connection import told_lost
 from kgl_servicekit.settings import NotConfigured, Settings, settings_of
 
 SERVICES = ("auth", "ingest", "graph", "content", "publish")
@@ -70,5 +71,5 @@ async def create_all(server: DatabaseServer, tell: Callable[[str], None]) -> Non
     except asyncpg.FeatureNotSupportedError as missing:
         raise NotConfigured(f"the server lacks an extension: {missing}; without pgvector set KGL_VECTORS") from missing
     except (OSError, TimeoutError) as lost:
-        raise NotConfigured(f"KGL_POSTGRES_URL: the server cannot be reached: {lost}") from lost
+        raise NotConfigured(told_lost("KGL_POSTGRES_URL", lost)) from lost
     tell(f"databases: {', '.join(plan.name for plan in plans)}")

@@ -21,6 +21,7 @@ from kgl_contracts.rights import written_by
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.choose import bus_of
 from kgl_servicekit.bus.port import Bus, BusRefused, TopicMissing
+from kgl_servicekit.database.connection import LOST, told_lost
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
@@ -262,6 +263,8 @@ async def _migrate(service: Service) -> None:
         await migrate(service.migrations, owner.get_secret_value(), service.branches)
     except asyncpg.InvalidAuthorizationSpecificationError as refused:
         raise NotConfigured(f"KGL_DATABASE_OWNER_URL is refused: {refused}") from refused
+    except LOST as lost:
+        raise NotConfigured(told_lost("KGL_DATABASE_OWNER_URL", lost)) from lost
     logger.info("database.migrated")
 
 

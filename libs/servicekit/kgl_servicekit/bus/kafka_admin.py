@@ -14,10 +14,12 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
 from kgl_servicekit.bus.port import BusRefused, TopicMissing
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.settings import NotConfigured
 
 T = TypeVar("T")
 _PING_LIMIT = 1.5
 _LOOK_EVERY = 0.5
+_UNTRUSTED = "certificate verify failed"
 _NOT_ALLOWED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
@@ -34,8 +36,13 @@ class KafkaAdmin:
         self._noted: dict[int, str] = {}
 
     def start(self) -> None:
-        """Make the client; it connects when it is asked something."""
-        self._client = self._make({**self._connection.for_librdkafka(), "error_cb": self._note})
+        """Make the client; it connects when it is asked something. Raises NotConfigured without its certificates."""
+        try:
+            self._client = self._make({**self._connection.for_librdkafka(), "error_cb": self._note})
+        except KafkaException as wrong:
+            if self._connection.ca is None:
+                raise
+            raise NotConfigured(f"KGL_KAFKA_CA names no file of certificates: {self._connection.ca}") from wrong
 
     async def stop(self) -> None:
         """Let the client and its threads go."""
@@ -126,6 +133,12 @@ class KafkaAdmin:
                     name = self._connection.settings
                     raise BusRefused(
                         f"Kafka refuses {name}_USER ({self._connection.user}) and {name}_PASSWORD: {why}", retry_after=1
+                    ) from lost
+                if (why := self._noted.get(KafkaError._SSL)) is not None and _UNTRUSTED in why:
+                    raise BusRefused(
+                        f"KGL_KAFKA_CA does not vouch for the certificate of {self._connection.bootstrap} "
+                        "(its brokers need certificates for the very names that they are reached by)",
+                        retry_after=1,
                     ) from lost
                 if time.monotonic() >= until:
                     raise self._no_answer(self._noted.get(KafkaError._TRANSPORT, lost.args[0].str())) from lost

@@ -11,7 +11,7 @@ import orjson
 from loguru import logger
 
 from kgl_servicekit.database.cause import Cause
-from kgl_servicekit.database.connection import LOST, Connection
+from kgl_servicekit.database.connection import LOST, Connection, told_lost
 from kgl_servicekit.database.pool import PATIENCE, Pool
 from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.database.transaction import Transaction
@@ -84,7 +84,7 @@ class Database:
                 except _REFUSED as refused:
                     raise NotConfigured(f"KGL_DATABASE_URL is refused: {refused}") from refused
                 except LOST as lost:
-                    raise NotConfigured(f"KGL_DATABASE_URL: its server cannot be reached: {lost}") from lost
+                    raise NotConfigured(told_lost("KGL_DATABASE_URL", lost)) from lost
                 self._pool = pool
                 await self.signals.start()
             self._users += 1

@@ -7,7 +7,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,9 +24,14 @@ _LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 
 
 class KafkaBroker:
-    """One node. `clients` is where users log in by SCRAM, `admin` the administrator's listener."""
+    """One node. `clients` is where users log in by SCRAM, `admin` the administrator's listener.
 
-    def __init__(self) -> None:
+    With `ca` both are encrypted: `more` are then the arguments of `docker run` that give it its certificate.
+    """
+
+    def __init__(self, more: Sequence[str] = (), ca: Path | None = None) -> None:
+        self._more = more
+        self._ca = ca
         self._name = f"kgl-test-kafka-{secrets.token_hex(4)}"
         self._clients, self._admin = _free_port(), _free_port()
 
@@ -39,11 +44,13 @@ class KafkaBroker:
         return f"localhost:{self._admin}"
 
     def user(self, name: str, password: str) -> KafkaConnection:
-        return KafkaConnection(bootstrap=self.clients, user=name, password=password)
+        return KafkaConnection(bootstrap=self.clients, user=name, password=password, ca=self._ca)
 
     @property
     def administrator(self) -> KafkaConnection:
-        return KafkaConnection(bootstrap=self.admin, user="admin", password=ADMIN_PASSWORD, mechanism="PLAIN")
+        return KafkaConnection(
+            bootstrap=self.admin, user="admin", password=ADMIN_PASSWORD, mechanism="PLAIN", ca=self._ca
+        )
 
     def start(self) -> None:
         """Start it with an empty disk, and wait until it answers."""
@@ -66,6 +73,7 @@ class KafkaBroker:
             f"--publish=127.0.0.1:{self._admin}:9095",
             f"--env-file={ENVIRONMENT}",
             *(f"--env={name}={value}" for name, value in given.items()),
+            *self._more,
             IMAGE,
         )
         self._wait()
@@ -103,9 +111,9 @@ class KafkaBroker:
 
 
 @contextmanager
-def kafka_broker() -> Iterator[KafkaBroker]:
+def kafka_broker(more: Sequence[str] = (), ca: Path | None = None) -> Iterator[KafkaBroker]:
     """A broker that is gone in the end."""
-    broker = KafkaBroker()
+    broker = KafkaBroker(more, ca)
     try:
         broker.start()
         yield broker

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from kgl_servicekit.bus.kafka_admin import KafkaAdmin
 from kgl_servicekit.bus.kafka_connection import KafkaConnection
 from kgl_servicekit.bus.port import BusRefused, TopicMissing
 from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.settings import NotConfigured
 
 
 @dataclass
@@ -129,6 +131,21 @@ async def test_a_login_that_is_refused_is_told_at_once_and_by_the_names_of_its_s
     async with asyncio.timeout(5):
         with pytest.raises(BusRefused, match=r"KGL_X_USER \(ingest\) and KGL_X_PASSWORD: wrong password"):
             await asked.partitions(["a"])
+
+
+async def test_a_certificate_that_the_authority_does_not_vouch_for_is_told_at_once() -> None:
+    broker = Broker(notes=[KafkaError(KafkaError._SSL, "SSL handshake failed: certificate verify failed: self-signed")])
+    asked = KafkaAdmin(KafkaConnection(bootstrap="there:1", ca=Path("ca.crt")), 60.0, broker.made_by)
+    asked.start()
+    async with asyncio.timeout(5):
+        with pytest.raises(BusRefused, match="KGL_KAFKA_CA does not vouch for the certificate of there:1"):
+            await asked.partitions(["a"])
+
+
+def test_an_authority_whose_file_is_missing_is_told(tmp_path: Path) -> None:
+    asked = KafkaAdmin(KafkaConnection(bootstrap="there:1", ca=tmp_path / "none.crt"), 1.0)
+    with pytest.raises(NotConfigured, match=r"KGL_KAFKA_CA names no file of certificates: .*none\.crt"):
+        asked.start()
 
 
 async def test_a_broker_that_cannot_be_reached_is_named_with_the_reason_within_the_limit() -> None:
