@@ -1,0 +1,45 @@
+"""Writing one row: set its columns, or insert it and find what it conflicts with."""
+
+from typing import Any
+
+import asyncpg
+
+from tests.simulation.compile_source import Filter
+from tests.simulation.scope import Evaluate, Frame
+from tests.simulation.storage import EXCLUSIVE, Table, change, insert, lock_row
+
+
+def set_columns(f: Frame, version: list[Any], setters: list[tuple[int, Evaluate]]) -> list[Any]:
+    values = list(version)
+    for place, evaluate in setters:
+        values[place] = evaluate(f)
+    return values
+
+
+def put(
+    f: Frame,
+    table: Table,
+    values: list[Any],
+    arbiter: tuple[int, ...] | None,
+    nothing: bool,
+    setters: list[tuple[int, Evaluate]],
+    where: Filter,
+    target: int,
+    excluded: int,
+) -> Any:
+    """Insert a row, or change the one that it conflicts with; None where nothing was written."""
+    by = f[1]
+    while True:
+        made, other = insert(by, table, values, arbiter, nothing=nothing)
+        if made is not None:
+            return made
+        if nothing or other is None:
+            return None
+        if other.made_by is by.work and other.made_in == by.work.statements:
+            raise asyncpg.CardinalityViolationError("ON CONFLICT DO UPDATE command cannot affect row a second time")
+        if lock_row(by, other, EXCLUSIVE, lambda version: False) is None:
+            continue  # somebody else has changed it meanwhile: look for the conflict again
+        f[target], f[excluded] = other, values
+        if not (where.opens(f) and where.passes(f)):
+            return None
+        return change(by, table, other, set_columns(f, other, setters))
