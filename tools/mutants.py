@@ -1,7 +1,8 @@
 """Seed bugs into the core, one at a time, and show that a test catches each.
 
 Each mutant is one change to a copy of the sources, and the tests that must fail with it; the same tests pass
-without it. `python tools/mutants.py WORD` takes only those whose name contains the word.
+without it. Those of races must be seen by the simulation alone as well. `python tools/mutants.py WORD` takes only
+those whose name contains the word; `--simulation` before it leaves the tests out.
 """
 
 import os
@@ -18,23 +19,30 @@ sys.path.insert(0, str(ROOT))
 from tools.mutants_list import MUTANTS, Mutant  # noqa: E402
 
 _TIMEOUT = 240
+_SCHEDULES, _SIMULATION_SECONDS = 3000, 200
 _FAILED, _PASSED = 1, 0
 
 
 def main() -> int:
     """Run the mutants; 1 if one survives."""
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [mutant for mutant in MUTANTS if word in mutant.name]
+    words = [argument for argument in sys.argv[1:] if argument != "--simulation"]
+    tested = "--simulation" not in sys.argv
+    chosen = [mutant for mutant in MUTANTS if all(word in mutant.name for word in words)]
+    simulated = [mutant for mutant in chosen if mutant.simulated]
     with tempfile.TemporaryDirectory(prefix="kgl-mutants-") as folder:
         copy = Path(folder) / "kgl"
         shutil.copytree(
             ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", ".kgl", "build", "*_cache", "__pycache__")
         )
-        if not _sound(copy, chosen):
+        if tested and not _sound(copy, chosen):
             return 1
-        caught = sum(_caught(copy, mutant) for mutant in chosen)
-    print(f"{caught} of {len(chosen)} mutants caught")
-    return 0 if caught == len(chosen) else 1
+        with_tests = [mutant for mutant in chosen if mutant.tests and tested]
+        caught = sum(_caught(copy, mutant) for mutant in with_tests)
+        seen = sum(_caught(copy, mutant, by_simulation=True) for mutant in simulated)
+    if tested:
+        print(f"{caught} of {len(with_tests)} mutants caught by their tests")
+    print(f"{seen} of {len(simulated)} mutants of races caught by the simulation alone")
+    return 0 if caught == len(with_tests) and seen == len(simulated) else 1
 
 
 def _sound(copy: Path, mutants: list[Mutant]) -> bool:
@@ -47,7 +55,7 @@ def _sound(copy: Path, mutants: list[Mutant]) -> bool:
     return ended.returncode == _PASSED
 
 
-def _caught(copy: Path, mutant: Mutant) -> bool:
+def _caught(copy: Path, mutant: Mutant, *, by_simulation: bool = False) -> bool:
     path = copy / mutant.file
     source = path.read_text()
     if source.count(mutant.old) != 1:
@@ -56,27 +64,43 @@ def _caught(copy: Path, mutant: Mutant) -> bool:
     start = time.monotonic()
     path.write_text(source.replace(mutant.old, mutant.new))
     try:
-        ended = _run(copy, list(mutant.tests), fail_fast=True)
+        ended = _simulate(copy) if by_simulation else _run(copy, list(mutant.tests), fail_fast=True)
         caught = ended.returncode == _FAILED
     except subprocess.TimeoutExpired:
         caught = True  # the tests have limits of their own: a run that never ends is a bug seen as well
     finally:
         path.write_text(source)
-    print(f"{'caught   ' if caught else 'SURVIVED '} {mutant.name} ({time.monotonic() - start:.0f} s)", flush=True)
+    by = " by the simulation" if by_simulation else ""
+    print(f"{'caught   ' if caught else 'SURVIVED '} {mutant.name}{by} ({time.monotonic() - start:.0f} s)", flush=True)
     return caught
 
 
 def _run(copy: Path, tests: list[str], *, fail_fast: bool) -> "subprocess.CompletedProcess[str]":
-    """Run tests of the copy, with the copy's packages before the installed ones."""
-    packages = [str(project.parent) for project in sorted(copy.glob("*/*/pyproject.toml"))] + [str(copy / "cli")]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "60", *tests]
+    """Run tests of the copy."""
+    command = ["pytest", "-q", "-p", "no:cacheprovider", "--timeout", "60", *tests]
+    return _python(copy, [*command, *(["-x"] if fail_fast else [])], _TIMEOUT if fail_fast else None)
+
+
+def _simulate(copy: Path) -> "subprocess.CompletedProcess[str]":
+    """Run schedules of the copy until one is violated."""
+    command = ["tests.simulation", "--fail-fast", "--schedules", str(_SCHEDULES)]
+    return _python(copy, [*command, "--seconds", str(_SIMULATION_SECONDS)], None)
+
+
+def _python(copy: Path, module: list[str], timeout: float | None) -> "subprocess.CompletedProcess[str]":
+    """Run a module with the copy's packages before the installed ones."""
+    packages = [str(project.parent) for project in sorted(copy.glob("*/*/pyproject.toml"))]
     return subprocess.run(
-        [*command, *(["-x"] if fail_fast else [])],
+        [sys.executable, "-m", *module],
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([*packages, str(copy / "cli"), str(copy)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
-        timeout=_TIMEOUT if fail_fast else None,
+        timeout=timeout,
         check=False,
     )
 

@@ -13,13 +13,17 @@ _TRANSACTION = f"{_TESTS}/component/test_transaction.py"
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One bug: `old` stands once in `file` and becomes `new`; one of `tests` fails then."""
+    """One bug: `old` stands once in `file` and becomes `new`; one of `tests` fails then.
+
+    With `simulated` the simulation alone (`make simulate`) sees it, too; it needs no other test then.
+    """
 
     name: str
     file: str
     old: str
     new: str
     tests: tuple[str, ...]
+    simulated: bool = False
 
 
 MUTANTS = (
@@ -29,6 +33,7 @@ MUTANTS = (
         'if at <= known:\n            return "duplicate"',
         'if at <= known:\n            return "next"',
         (f"{_PATH}::test_what_comes_twice_has_one_effect",),
+        simulated=True,
     ),
     Mutant(
         "inbox check removed",
@@ -43,6 +48,7 @@ MUTANTS = (
         "    deliveries = batch.deliveries\n",
         '    deliveries = batch.deliveries\n    await tx.execute("commit")\n    await tx.execute("begin")\n',
         (f"{_PATH}::test_a_failing_event_holds_its_key_alone_and_is_tried_until_it_works",),
+        simulated=True,
     ),
     Mutant(
         "seek-back removed",
@@ -50,6 +56,7 @@ MUTANTS = (
         "            except Unavailable as out:\n                await self._seek_back(consumer, polled)\n",
         "            except Unavailable as out:\n",
         (f"{_GUARDS}::test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing",),
+        simulated=True,
     ),
     Mutant(
         "relay by id with SKIP LOCKED",
@@ -57,6 +64,7 @@ MUTANTS = (
         "order by p.id limit $2",
         "order by p.id limit $2 for update of p skip locked",
         (f"{_GUARDS}::test_a_relay_passes_no_earlier_event_of_a_key_that_somebody_has_locked",),
+        simulated=True,
     ),
     Mutant(
         "sequence drawn before the lock",
@@ -68,6 +76,7 @@ MUTANTS = (
         " where o.topic = k.topic and o.key = k.key)\n"
         "        + (select count(*) from input i where i.topic = k.topic and i.key = k.key) as last\n",
         (f"{_TRANSACTION}::test_concurrent_writers_of_one_key_number_without_gaps_in_id_order",),
+        simulated=True,
     ),
     Mutant(
         "sequence of one event drawn before the lock",
@@ -76,6 +85,7 @@ MUTANTS = (
         "    on conflict (topic, key) do update set last = greatest(k.last, excluded.last)\n"
         "    returning 1 + (select coalesce(max(sequence), 0) from outbox_log where topic = $2 and key = $3) as last\n",
         (f"{_TRANSACTION}::test_concurrent_writers_of_one_key_number_without_gaps_in_id_order",),
+        simulated=True,
     ),
     Mutant(
         "outbox row outside the transaction",
@@ -85,6 +95,7 @@ MUTANTS = (
         '            await self._connection.execute("begin")\n'
         "            await write_outgoing(self._connection, pending.events)\n",
         (f"{_GUARDS}::test_without_a_place_for_its_event_an_effect_is_not_there_either",),
+        simulated=True,
     ),
     Mutant(
         "durable attempts dropped",
@@ -92,6 +103,7 @@ MUTANTS = (
         "update held_event set attempts = attempts + 1, next_at",
         "update held_event set attempts = attempts, next_at",
         (f"{_PATH}::test_an_event_that_never_works_is_dead_after_its_attempts_and_keeps_its_key",),
+        simulated=True,
     ),
     Mutant(
         "attempts counted only after they were made",
@@ -106,6 +118,7 @@ MUTANTS = (
         'where subscription = $1 and topic = $2 and key = $3 for update"',
         'where subscription = $1 and topic = $2 and key = $3"',
         (f"{_GUARDS}::test_a_key_is_not_freed_while_an_event_is_being_parked_behind_it",),
+        simulated=True,
     ),
     Mutant(
         "dead letter without parking",
@@ -113,6 +126,7 @@ MUTANTS = (
         "elif delivery.key in self.held and not await self._fills_gap(delivery):",
         "elif False:",
         (f"{_PATH}::test_an_event_that_never_works_is_dead_after_its_attempts_and_keeps_its_key",),
+        simulated=True,
     ),
     Mutant(
         "handler ids by uuid7",
@@ -120,6 +134,7 @@ MUTANTS = (
         '        if self.cause.kind == "request":\n            return uuid7()',
         "        if True:\n            return uuid7()",
         (f"{_TRANSACTION}::test_ids_repeat_under_an_event_and_never_under_a_request",),
+        simulated=True,
     ),
     Mutant(
         "event ids by uuid7",
@@ -127,6 +142,7 @@ MUTANTS = (
         'return fast_uuid7() if self.cause.kind == "request" else fast_derived_id(self.cause.id, kind, ordinal)',
         "return fast_uuid7()",
         (f"{_TRANSACTION}::test_ids_repeat_under_an_event_and_never_under_a_request",),
+        simulated=True,
     ),
     Mutant(
         "Unavailable counted as an attempt",
@@ -134,6 +150,7 @@ MUTANTS = (
         "except (Unavailable, PositionMoved, TooManyRefused, *LOST):",
         "except (PositionMoved, TooManyRefused):",
         (f"{_GUARDS}::test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing",),
+        simulated=True,
     ),
     Mutant(
         "Unavailable counted as an attempt of a held event",
@@ -141,6 +158,7 @@ MUTANTS = (
         "            await self._database.run((), undo_attempt, attempt)\n",
         "            pass\n",
         (f"{_GUARDS}::test_an_outage_while_a_held_event_is_tried_gives_the_attempt_back",),
+        simulated=True,
     ),
     Mutant(
         "log offsets by sequence",
@@ -162,6 +180,7 @@ MUTANTS = (
         '            return "next"\n        return "gap"',
         '            return "next"\n        return "next"',
         (f"{_PATH}::test_a_gap_waits_for_the_missing_event_and_closes_in_order",),
+        simulated=True,
     ),
     Mutant(
         "an event behind a gap handled twice",
@@ -169,6 +188,7 @@ MUTANTS = (
         'if known is not None and at <= (known["epoch"], known["last"]):',
         "if False:",
         (f"{_GAPS}::test_events_behind_a_gap_have_one_effect_however_often_they_come",),
+        simulated=True,
     ),
     Mutant(
         "attempts behind a gap not counted",
@@ -240,6 +260,7 @@ MUTANTS = (
         "lost.append(topic)\n        if lost:\n            raise BrokerLostData(lost)\n\n    async def check_lives",
         "lost.append(topic)\n        if False:\n            raise BrokerLostData(lost)\n\n    async def check_lives",
         (f"{_TESTS}/component/test_relay_memory.py::test_a_broker_with_less_than_it_acknowledged_is_noticed_too",),
+        simulated=True,
     ),
     Mutant(
         "refill under new ids of the log",
@@ -249,6 +270,7 @@ MUTANTS = (
         (
             f"{_TESTS}/component/test_relay_memory.py::test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_nothing_has_a_second_effect",
         ),
+        simulated=True,
     ),
     Mutant(
         "lease token ignored",
@@ -285,6 +307,7 @@ MUTANTS = (
         (
             f"{_TESTS}/component/test_relay_memory.py::test_an_event_that_the_bus_will_never_take_holds_its_key_and_no_other",
         ),
+        simulated=True,
     ),
     Mutant(
         "a refill's rows forgotten",
@@ -292,5 +315,41 @@ MUTANTS = (
         "where s.owner = $4 for share of s",
         "where s.owner = $4",
         (f"{_MEMORY}::test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowledgement_before",),
+    ),
+    Mutant(
+        "relay behind a cursor",
+        f"{_KIT}/events/relay.py",
+        "where p.shard = any($1::smallint[])\n",
+        "where p.shard = any($1::smallint[]) and p.id > coalesce((select max(d.id) from outbox_log d"
+        " where not exists (select from outbox_pending q where q.id = d.id)), 0)\n",
+        (),
+        simulated=True,
+    ),
+    Mutant(
+        "life of a topic asked after it was sent to",
+        f"{_KIT}/events/relay.py",
+        '        await self._memory.learn(dict.fromkeys(row["topic"] for row in rows))\n',
+        "",
+        (f"{_MEMORY}::test_what_is_lost_between_the_first_acknowledgement_of_a_topic_and_its_note_is_noticed",),
+        simulated=True,
+    ),
+    Mutant(
+        "relay does not compare at its start",
+        f"{_KIT}/events/relay.py",
+        "if self.lost is not None or not self._compared:",
+        "if self.lost is not None:",
+        (f"{_MEMORY}::test_a_relay_that_starts_beside_an_empty_broker_notices_it_though_nothing_is_to_be_sent",),
+        simulated=True,
+    ),
+    Mutant(
+        "attempt without an answer kept",
+        f"{_KIT}/events/redrive.py",
+        "            if self._counted is not None:\n                self._undone.add(self._counted)\n",
+        "",
+        (
+            f"{_TESTS}/component/test_event_races.py::"
+            "test_an_attempt_that_was_counted_without_an_answer_and_not_made_is_given_back",
+        ),
+        simulated=True,
     ),
 )
