@@ -9,7 +9,8 @@ class Cause(NamedTuple):
     """What led to a transaction; its id goes into the events as causation, its actor and trace go along.
 
     `actor` is user:<id>, key:<id> or service:<name>. Identifiers made under an event or a job derive from
-    its id, so that a repeat makes the same ones; `at` is an event's own time for the same reason.
+    its id, so that a repeat makes the same ones; `at` is an event's own time for the same reason. `run` is that
+    of the receipt's stages: one more for each time that a dead letter was tried again.
     """
 
     id: UUID
@@ -18,3 +19,4 @@ class Cause(NamedTuple):
     at: datetime | None = None
     operation_id: UUID | None = None
     traceparent: str | None = None
+    run: int = 1

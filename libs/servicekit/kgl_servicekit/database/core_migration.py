@@ -150,7 +150,8 @@ alter table held_event
     add column if not exists letter uuid,
     add column if not exists told text,
     add column if not exists redrive_operation uuid,
-    add column if not exists redrive_workspace uuid;
+    add column if not exists redrive_workspace uuid,
+    add column if not exists run integer not null default 1;
 create index if not exists ix_held_event_letter on held_event (letter) where letter is not null
 """
 

@@ -214,6 +214,7 @@ def _inbox(metadata: MetaData) -> None:
         _may("told"),
         _may("redrive_operation", Uuid),
         _may("redrive_workspace", Uuid),
+        _must("run", Integer, "1"),
         Index("ix_held_event_queue", "subscription", "topic", "key", "epoch", "sequence", "id"),
         Index("uq_held_event_record", "subscription", "topic", "incarnation", "partition", "offset", unique=True),
         Index("ix_held_event_due", "next_at", postgresql_where=text("state <> 'dead'")),

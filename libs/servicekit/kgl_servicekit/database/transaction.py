@@ -91,7 +91,7 @@ class Transaction:
     def under(self, event: "Event[Any]") -> "Transaction":
         """The same transaction as one event of a batch sees it."""
         workspace = event.envelope.workspace_id
-        return self.scoped(event.cause, () if workspace is None else (workspace,))
+        return self.scoped(event.cause._replace(run=self.cause.run), () if workspace is None else (workspace,))
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         return await self._connection.fetch(sql, *args)
@@ -185,7 +185,7 @@ class Transaction:
         *,
         operation: UUID | None = None,
         workspace: UUID | None = None,
-        run: int = 1,
+        run: int | None = None,
         attempt: int = 1,
         holder: str | None = None,
         error: str | None = None,
@@ -193,7 +193,7 @@ class Transaction:
         removed: Mapping[str, int] | None = None,
         kept_until: Mapping[str, datetime] | None = None,
     ) -> None:
-        """Tell the receipt how a stage stands, and of a deletion what went and what has still to.
+        """Tell the receipt how a stage stands, in the run of the cause; and of a deletion what went and has still to.
 
         Work that belongs to no operation reports nothing.
         """
@@ -207,6 +207,7 @@ class Transaction:
             "state": state,
             "at": datetime.now(UTC),
         }
+        run = self.cause.run if run is None else run
         if run != 1:
             entry["run"] = run
         if attempt != 1:

@@ -13,6 +13,7 @@ from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, Invalid, NotFound
 from kgl_servicekit.events.delivery import decode
+from kgl_servicekit.events.handling import report_stage
 from kgl_servicekit.events.holds import lock_head, release, stored_record
 from kgl_servicekit.events.letters import tell, tell_corrected
 from kgl_servicekit.events.subscription import Subscription
@@ -25,7 +26,7 @@ where (k.epoch, k.last) < (excluded.epoch, excluded.last)
 
 _RETRY = """
 update held_event
-set state = 'retrying', attempts = 0, next_at = now(), redrive_operation = null, redrive_workspace = null
+set state = 'retrying', attempts = 0, next_at = now(), run = run + 1, redrive_operation = null, redrive_workspace = null
 where id = $1
 """
 
@@ -52,13 +53,17 @@ class DeadLetter:
 
 
 async def redrive(tx: Transaction, letter: DeadLetter) -> None:
-    """Try it again at once, with all its attempts. For a gap it means: the missing events are given up.
+    """Try it again at once, with all its attempts, as the next run of its stage.
+
+    For a gap it means: the missing events are given up.
 
     Raises DeadLetterMissing, NotYetDead.
     """
     head = await _take(tx, letter)
     await _give_up_gap(tx, head, head["sequence"] - 1 if head["sequence"] else 0)
     await tx.execute(_RETRY, letter.id)
+    again = decode(letter.subscription, stored_record(head), head["corrected"])
+    await report_stage(tx, again, "running", None, run=head["run"] + 1)
     await tell(tx, head["subscription"], head["topic"], [head["key"]])
     tx.notify(HOLDS)
     await _audit(tx, head, "dead_letter.redrive")

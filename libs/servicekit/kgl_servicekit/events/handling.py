@@ -10,17 +10,20 @@ from kgl_servicekit.events.holds import NOT_YET, VERSION_PATIENCE, Hold
 from kgl_servicekit.events.subscription import Done, Reject, Superseded, Verdict, cause_of
 
 
-async def handle(tx: Transaction, delivery: Delivery) -> tuple[str, Hold | None]:
-    """Run the handler of one delivery; the answer is the outcome, and the hold if it cannot be done."""
+async def handle(tx: Transaction, delivery: Delivery, run: int = 1) -> tuple[str, Hold | None]:
+    """Run the handler of one delivery; the answer is the outcome, and the hold if it cannot be done.
+
+    `run` counts how often a decision has set it going again, the first time included.
+    """
     if delivery.unreadable is not None:
-        await report_stage(tx, delivery, "failed", "unreadable")
+        await report_stage(tx, delivery, "failed", "unreadable", run=run)
         return "held", Hold(delivery, "dead", "unreadable", error=delivery.unreadable)
     if delivery.unknown_version:
         return "held", Hold(delivery, "retrying", "unknown_version", delay=VERSION_PATIENCE, error=NOT_YET)
     if delivery.event is None or delivery.handled is None:
         return "unwanted", None
-    scoped = tx.scoped(delivery.event.cause, delivery.workspaces())
-    return await _outcome(tx, delivery, await delivery.handled.handle(scoped, delivery.event))
+    scoped = tx.scoped(delivery.event.cause._replace(run=run), delivery.workspaces())
+    return await _outcome(tx, delivery, await delivery.handled.handle(scoped, delivery.event), run)
 
 
 async def handle_batch(
@@ -46,22 +49,24 @@ async def handle_batch(
     return refusals
 
 
-async def _outcome(tx: Transaction, delivery: Delivery, verdict: Verdict) -> tuple[str, Hold | None]:
+async def _outcome(tx: Transaction, delivery: Delivery, verdict: Verdict, run: int = 1) -> tuple[str, Hold | None]:
     match verdict:
         case Done():
             return "done", None
         case Superseded():
             return "superseded", None
         case Reject(reason):
-            await report_stage(tx, delivery, "failed", "rejected")
+            await report_stage(tx, delivery, "failed", "rejected", run=run)
             return "held", Hold(delivery, "dead", "rejected", 1, error=reason)
 
 
-async def report_stage(tx: Transaction, delivery: Delivery, state: StageState, code: str, attempt: int = 1) -> None:
-    """Tell the receipt that the handler of this delivery did not get through."""
+async def report_stage(
+    tx: Transaction, delivery: Delivery, state: StageState, code: str | None, attempt: int = 1, run: int = 1
+) -> None:
+    """Tell the receipt that the handler of this delivery did not get through, or is to be tried once more."""
     handled = delivery.handled
     envelope = delivery.envelope
     if envelope is None or handled is None or handled.stage is None or not delivery.workspaces():
         return
     scoped = tx.scoped(cause_of(envelope), delivery.workspaces())
-    await scoped.report(handled.stage, state, attempt=attempt, error=code)
+    await scoped.report(handled.stage, state, run=run, attempt=attempt, error=code)

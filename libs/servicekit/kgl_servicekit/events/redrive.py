@@ -168,9 +168,11 @@ class Redriver:
             dead = command.number >= subscription.attempts
             state: HeldState = "dead" if dead else "retrying"
             await postpone(tx, head["id"], state, retry_delay(subscription, command.number), command.failed)
-            await report_stage(tx, delivery, "failed" if dead else "retrying", "handler_failed", command.number)
+            await report_stage(
+                tx, delivery, "failed" if dead else "retrying", "handler_failed", command.number, head["run"]
+            )
             return "held"
-        outcome, refused = await handle(tx, delivery)
+        outcome, refused = await handle(tx, delivery, head["run"])
         if refused is not None:
             await postpone(tx, head["id"], "dead", 0, refused.error or refused.reason)
             return outcome

@@ -40,12 +40,12 @@ DEATHS = 10
 Fewer would blame a slow job for kills at random: six of them met the same first job five times in a test."""
 
 _WRITE = """
-insert into job (id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, run_at)
-select id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent,
+insert into job (id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, run, run_at)
+select id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, run,
        now() + delay * interval '1 second'
 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::jsonb[],
-            $9::text[], $10::text[], $11::float8[])
-  as i(id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, delay)
+            $9::text[], $10::text[], $11::int[], $12::float8[])
+  as i(id, kind, key, job_class, workspace_id, operation_id, stage, data, actor, traceparent, run, delay)
 on conflict do nothing
 """
 
@@ -144,6 +144,7 @@ async def write_jobs(connection: Connection, jobs: Sequence[NewJob]) -> None:
             job.data.model_dump(mode="json"),
             job.cause.actor,
             job.cause.traceparent,
+            job.cause.run,
             job.delay,
         )
         for job in jobs

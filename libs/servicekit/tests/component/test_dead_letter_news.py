@@ -13,7 +13,7 @@ from kgl_contracts.dead_letters import DeadLetterDecided, DeadLetterMoved, DeadL
 from kgl_contracts.envelope import EVENT_LIMIT, Envelope
 from kgl_contracts.event import EventData
 from kgl_contracts.ingest import DocumentDeleted
-from kgl_contracts.topics import DECISIONS, OPERATIONS
+from kgl_contracts.topics import DECISIONS, DOCUMENTS, OPERATIONS
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Record
 from kgl_servicekit.database.engine import Database
@@ -22,9 +22,10 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.held_metrics import HeldMetrics
 from kgl_servicekit.events.redrive import Redriver
-from kgl_servicekit.events.subscription import Event, Reject, Subscription, Verdict
+from kgl_servicekit.events.subscription import DONE, Event, Reject, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, held, held_key_count, record, running
+from kgl_servicekit.testing.jobs import Work
 from kgl_servicekit.testing.polling import eventually
 
 OPERATOR = uuid7()
@@ -89,13 +90,14 @@ async def decided(bus: MemoryBus) -> Decided:
     return Decided(bus)
 
 
-def at_work(database: Database, bus: MemoryBus, handler: Handler) -> Any:
+def at_work(database: Database, bus: MemoryBus, handler: Handler | Subscription) -> Any:
     """Both subscriptions, and what tries again."""
-    decisions = decision_subscription("counter", [handler.subscription])
+    subscription = handler if isinstance(handler, Subscription) else handler.subscription
+    decisions = decision_subscription("counter", [subscription])
     return running(
-        SubscriptionRunner(database, bus, handler.subscription).run,
+        SubscriptionRunner(database, bus, subscription).run,
         SubscriptionRunner(database, bus, decisions).run,
-        Redriver(database, handler.subscription, interval=0.01).run,
+        Redriver(database, subscription, interval=0.01).run,
     )
 
 
@@ -172,6 +174,46 @@ async def test_a_decision_to_redrive_is_told_to_its_receipt_until_the_event_is_h
 
 async def _released(database: Database) -> bool:
     return await held_key_count(database) == 0
+
+
+async def test_a_redrive_reopens_the_stage_of_the_receipt_as_its_next_run_to_the_end_of_the_job_that_follows(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    refused, document, operation = [True], uuid7(), uuid7()
+    subscription = Subscription("counter.documents", topic=DOCUMENTS)
+
+    @subscription.on(DocumentDeleted, stage="work")
+    async def begin(tx: Transaction, event: Event[DocumentDeleted]) -> Verdict:
+        if refused[0]:
+            return Reject("not yet")
+        await tx.start_job(Work(name="a"))
+        await tx.report("work", "skipped")
+        return DONE
+
+    first = record(document, 1)
+    bus.append(replace(first, headers={**first.headers, "ce_operationid": str(operation)}))
+    async with at_work(database, bus, subscription):
+        letter = UUID((await eventually(lambda: _told(database, 1)))[0]["letter_id"])
+        decided.send(letter, "redrive")
+        await eventually(lambda: _reported(database, 2))
+        refused[0] = False
+        decided.send(letter, "redrive")
+        await eventually(lambda: _released(database))
+    reports = [each for each in await emitted(database, OPERATIONS.name) if "entries" in each]
+    of_document = [entry for each in reports for entry in each["entries"] if entry["operation_id"] == str(operation)]
+    assert [(entry.get("run", 1), entry["state"]) for entry in of_document] == [
+        (1, "failed"),
+        (2, "running"),
+        (2, "failed"),
+        (3, "running"),
+        (3, "skipped"),
+    ]
+
+    async def run_of_job(tx: Transaction, _: None) -> int:
+        found: int = await tx.fetchval("select run from job")
+        return found
+
+    assert await database.run((), run_of_job, None) == 3
 
 
 async def test_an_event_that_is_retried_and_was_no_letter_is_not_told(
