@@ -28,7 +28,7 @@ from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
-from kgl_servicekit.events.lag import watch_lag
+from kgl_servicekit.events.lag import LagWatch
 from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
@@ -75,6 +75,7 @@ class Service:
     rebuilds: Sequence[Rebuild] = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
     resources: Sequence[Callable[[], AbstractAsyncContextManager[Any]]] = ()
+    lag: LagWatch = field(default_factory=LagWatch)
 
     def api(self) -> FastAPI:
         """The HTTP application; its lifespan opens what it needs."""
@@ -167,7 +168,7 @@ class Service:
         subscriptions = self._all_subscriptions
         loops += [SubscriptionRunner(self.database, self.bus, each).run() for each in subscriptions]
         loops.append(Redriver(self.database, *subscriptions).run())
-        loops.append(watch_lag(self.database, self.bus, subscriptions))
+        loops.append(self.lag.run(self.database, self.bus, subscriptions))
         if self.jobs.handlers:
             loops.append(JobRunner(self.database, self.jobs, self.outside, worker=worker).run())
         loops.extend(loop() for loop in self.loops)
@@ -233,7 +234,12 @@ async def _work(service: Service, asked: argparse.Namespace) -> None:
     if asked.port is None:
         await work
         return
-    checks = {"database": service.database.ping, "bus": service.bus.ping, **service.checks}
+    checks = {
+        "database": service.database.ping,
+        "bus": service.bus.ping,
+        "progress": service.lag.check,
+        **service.checks,
+    }
     async with asyncio.TaskGroup() as group:
         group.create_task(_server(health_app(service.name, checks), service, asked.host, asked.port)._serve())
         group.create_task(work)

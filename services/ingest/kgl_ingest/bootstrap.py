@@ -21,6 +21,7 @@ from kgl_ingest.jobs.declared import jobs
 from kgl_ingest.jobs.outside import Outside
 from kgl_ingest.parsing.sandbox import ParserSandbox
 from kgl_ingest.settings import IngestSettings
+from kgl_ingest.unfinished import watch_unfinished
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.errors import Unavailable
@@ -81,5 +82,5 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
         checks={"objects": objects.ping},
         resources=[partial(opened, objects), parser_processes],
-        loops=[collect, trim_letters],
+        loops=[collect, trim_letters, partial(watch_unfinished, database)],
     )

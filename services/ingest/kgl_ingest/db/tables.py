@@ -90,7 +90,11 @@ class OperationRow(Base, table=True):
     """A receipt of any service."""
 
     __tablename__ = "operation"
-    __table_args__ = (Index("ix_operation_listed", "workspace_id", "created_at", "id"), DERIVED)
+    __table_args__ = (
+        Index("ix_operation_listed", "workspace_id", "created_at", "id"),
+        Index("ix_operation_running", "created_at", postgresql_where=text("state = 'running'")),
+        DERIVED,
+    )
 
     workspace_id: UUID = Field(primary_key=True)
     id: UUID = Field(primary_key=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
@@ -15,6 +16,7 @@ from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, R
 from kgl_contracts.topics import OPERATIONS
 from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.testing import Ingest
+from kgl_ingest.unfinished import sample_unfinished
 from kgl_ingest.use_cases.read_receipt import read_receipt
 from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
 from kgl_servicekit.bus.memory import MemoryBus
@@ -192,3 +194,29 @@ async def test_reports_of_one_stage_in_one_batch_are_one_stage_with_the_times_of
     (shown,) = [s for s in receipt.stages if s.name == stage]
     assert (shown.state, shown.run, shown.attempt, shown.holder, shown.error) == ("done", 2, 2, None, None)
     assert (shown.started_at, shown.ended_at) == (begun, ended)
+
+
+async def test_what_does_not_end_is_told_by_its_age_and_by_the_stages_past_their_deadline(ingest: Ingest) -> None:
+    def sample(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, labels)
+
+    await sample_unfinished(ingest.database)
+    assert sample("kgl_oldest_unfinished_age_seconds") == 0
+    operation, ended = uuid7(), uuid7()
+    await ingest.database.run(ingest.workspace, record_progress, started(ingest, operation, ended))
+    for stage in STAGES:
+        await ingest.database.run(ingest.workspace, record_progress, done(ingest, stage, ended))
+    await ingest.database.run(ingest.workspace, record_progress, done(ingest, STAGES[0], operation))
+
+    async def later(tx: Transaction, _: None) -> None:
+        await tx.execute("update operation set created_at = created_at - interval '1 hour'")
+        await tx.execute("update operation_stage set deadline_at = now() - interval '1 s' where name <> $1", STAGES[3])
+
+    await ingest.database.run(ingest.workspace, later, None)
+    await sample_unfinished(ingest.database)
+    assert 3600 <= (sample("kgl_oldest_unfinished_age_seconds") or 0) < 3700
+    late = {stage: sample("kgl_overdue_stages", stage=stage) for stage in STAGES}
+    assert late == {"ingest.parse": None, "graph.index": 1, "content.draft": 1, "publish.live": None}
+    await ingest.database.run(ingest.workspace, record_progress, done(ingest, STAGES[1], operation))
+    await sample_unfinished(ingest.database)
+    assert sample("kgl_overdue_stages", stage="graph.index") is None
