@@ -23,9 +23,9 @@ from kgl_cli.setup.telling import told
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.port import ObjectExists
 from kgl_servicekit.objects.s3 import NEW, S3Store
-from kgl_servicekit.objects.s3_connection import Refused, S3Connection
+from kgl_servicekit.objects.s3_connection import Refused, S3Connection, Unreachable
 from kgl_servicekit.objects.s3_multipart import uploading
-from kgl_servicekit.objects.s3_settings import check_settings, s3_connection, s3_prefix
+from kgl_servicekit.objects.s3_settings import UNTRUSTED, check_settings, s3_connection, s3_prefix
 from kgl_servicekit.settings import BUCKET, NotConfigured, Settings, settings_of
 
 Tell = Callable[[str], None]
@@ -170,4 +170,5 @@ async def _setup() -> None:
     try:
         await setup(settings_of(ObjectsSetupSettings), typer.echo)
     except Unavailable as out:
-        raise NotConfigured(f"KGL_S3_URL: {out.detail}") from out
+        untrusted = isinstance(out, Unreachable) and out.untrusted
+        raise NotConfigured(UNTRUSTED if untrusted else f"KGL_S3_URL: {out.detail}") from out

@@ -6,6 +6,7 @@ from kgl_servicekit.objects.port import is_key
 from kgl_servicekit.objects.s3_connection import Refused, S3Connection, Unreachable, origin
 from kgl_servicekit.settings import NotConfigured
 
+UNTRUSTED = "KGL_S3_CA does not vouch for the certificate of KGL_S3_URL"
 _WRONG = {
     "InvalidAccessKeyId": "{user} is refused: the server at KGL_S3_URL does not know it",
     "SignatureDoesNotMatch": "{secret} (or {secret}_FILE) is not that of {user}",
@@ -49,4 +50,4 @@ async def check_settings(connection: S3Connection, prefix: str) -> None:
     except Unreachable as unreachable:
         if not unreachable.untrusted:
             raise
-        raise NotConfigured("KGL_S3_CA does not vouch for the certificate of KGL_S3_URL") from unreachable
+        raise NotConfigured(UNTRUSTED) from unreachable
