@@ -49,6 +49,13 @@ where e.subscription = $1 and e.topic = $2 and e.key = any($3::text[]) and (e.st
 order by e.id
 """
 
+_UNTOLD = """
+select distinct subscription, key from held_event
+where subscription = any($1::text[]) and state = 'dead' and letter is null
+  and (type is null or type not like 'operations.dead\\_letter.%')
+order by 1, 2
+"""
+
 
 async def tell(tx: Transaction, subscription: str, topic: str, keys: Sequence[str]) -> None:
     """Tell of the letters of these keys what was not told yet: that they are dead, how they stand, what waits."""
@@ -64,6 +71,12 @@ async def tell(tx: Transaction, subscription: str, topic: str, keys: Sequence[st
             waiting = tuple(WaitingEvent.model_validate(each) for each in row["following"])
             await _emit(tx, row, _moved(tx, row, row["state"], waiting=row["waiting"], next_waiting=waiting))
         await tx.execute("update held_event set letter = $2, told = $3 where id = $1", row["id"], letter, told)
+
+
+async def untold_keys(tx: Transaction, subscriptions: Sequence[str]) -> list[tuple[str, str]]:
+    """Subscription and key of the letters that nobody was told of."""
+    rows = await tx.fetch(_UNTOLD, subscriptions)
+    return [(row["subscription"], row["key"]) for row in rows]
 
 
 async def tell_end(tx: Transaction, row: asyncpg.Record, state: LetterState, note: str | None = None) -> None:

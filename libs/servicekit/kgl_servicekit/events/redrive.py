@@ -30,6 +30,7 @@ from kgl_servicekit.events.holds import (
     stored_record,
     undo_attempt,
 )
+from kgl_servicekit.events.letters import tell, untold_keys
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.failpoints import failpoint
 from kgl_servicekit.metrics import CONSUMED
@@ -75,10 +76,14 @@ class Redriver:
     async def run(self) -> None:
         """Work off until cancelled."""
         woken = self._database.signals.subscribe(HOLDS)
+        told = False
         try:
             while True:
                 woken.clear()
                 try:
+                    if not told:
+                        await self._tell_untold()
+                        told = True
                     tried = await self.work_off()
                     await self._metrics.sample()
                 except Unavailable:
@@ -87,6 +92,11 @@ class Redriver:
                     await wait_until_set(woken, min(self._interval, self._wait))
         finally:
             self._database.signals.unsubscribe(HOLDS, woken)
+
+    async def _tell_untold(self) -> None:
+        """Tell of the letters that are older than the list of them."""
+        for name, key in await self._database.run((), untold_keys, list(self._subscriptions)):
+            await self._database.run((), _tell_key, (self._subscriptions[name], key))
 
     async def work_off(self) -> int:
         """Try the first event of every due key once; the answer is how many keys were due."""
@@ -178,6 +188,12 @@ class Redriver:
             return outcome
         await release(tx, subscription, head)
         return outcome
+
+
+async def _tell_key(tx: Transaction, place: tuple[Subscription, str]) -> None:
+    subscription, key = place
+    await lock_head(tx, subscription, key)
+    await tell(tx, subscription.name, subscription.topic.name, [key])
 
 
 async def _closed(tx: Transaction, subscription: Subscription, head: asyncpg.Record) -> bool:

@@ -21,6 +21,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.held_metrics import HeldMetrics
+from kgl_servicekit.events.letters import tell
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.subscription import DONE, Event, Reject, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
@@ -136,6 +137,9 @@ async def test_a_dead_letter_is_told_with_its_data_and_what_waits_behind_it(
     assert unpacked(noted.value) == DocumentDeleted(document_id=document, version=1).model_dump_json().encode()
     assert (noted.size, noted.headers["ce_source"]) == (len(unpacked(noted.value)), "ingest")
     assert {each["OF"] for each in found} == {WORKSPACE}
+    subscription = handler.subscription
+    await database.run((), _tell, (subscription, str(document)))
+    assert await news(database) == found  # what was told is not told again
     last = DeadLetterMoved.model_validate(found[-1])
     assert (last.state, last.waiting, [each.sequence for each in last.next_waiting]) == ("dead", 2, [2, 3])
 
@@ -143,6 +147,41 @@ async def test_a_dead_letter_is_told_with_its_data_and_what_waits_behind_it(
 async def _waiting(database: Database, expected: int) -> list[dict[str, Any]]:
     found = await news(database)
     return found if found and found[-1]["waiting"] == expected else []
+
+
+async def _tell(tx: Transaction, place: tuple[Subscription, str]) -> None:
+    subscription, key = place
+    await tell(tx, subscription.name, subscription.topic.name, [key])
+
+
+async def test_letters_that_are_older_than_the_list_are_told_at_the_next_start(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(), uuid7()
+
+    async def forget(tx: Transaction, _: None) -> None:
+        await tx.execute("update held_event set letter = null, told = null")
+
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+    await database.run((), forget, None)
+    async with at_work(database, bus, handler):
+        found = await eventually(lambda: _told(database, 2))
+    assert [(each["TYPE"], each["letter_id"]) for each in found] == [(DeadLetterNoted.event_type, str(letter))] * 2
+
+
+async def test_an_act_on_a_letter_of_no_workspace_is_in_the_audit_log_of_the_instance(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, sent = Handler(), record(uuid7(), 1, value=b"nothing to read")
+    headers = {name: value for name, value in sent.headers.items() if name != "ce_workspaceid"}
+    bus.append(replace(sent, headers=headers))
+    async with at_work(database, bus, handler):
+        noted = (await eventually(lambda: _told(database, 1)))[0]
+        decided.send(UUID(noted["letter_id"]), "discard", reason="nobody's")
+        await eventually(lambda: _reported(database, 1))
+    assert (noted["workspace_id"], noted["OF"]) == (None, None)
+    assert [(each["scope"], each["OF"]) for each in await emitted(database, "kgl.audit")] == [("instance", None)]
 
 
 async def test_a_decision_to_redrive_is_told_to_its_receipt_until_the_event_is_handled(
