@@ -87,7 +87,7 @@ def store_of(service: str, bucket: S3Connection, prefix: str, **changed: Any) ->
     ("service", "reads", "writes", "deletes"),
     [
         ("ingest", {0, 1}, {0, 1}, {0, 1}),
-        ("graph", {1, 2}, {2}, set()),
+        ("graph", {1, 2}, {2}, {2}),
         ("content", {2}, set(), set()),
     ],
 )
