@@ -187,7 +187,7 @@ class SimulatedDatabase(Database):
 
         def begin() -> bool:
             if not getattr(self._server, "out", False):
-                opened.append(self._server.connect(f"{self._life.name}#{len(self._life.sessions)}"))
+                opened.append(self._server.connect(self._life.name))
                 self._life.sessions.append(opened[0])
             return True
 

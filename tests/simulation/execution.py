@@ -52,9 +52,13 @@ class Execution:
             self._seen[name] = self.server.tables[name].seen(self)
         return self._seen[name]
 
-    def wait_for(self, other: Work) -> None:
-        """Stop until another transaction has ended; raises DeadlockDetectedError."""
+    def wait_for(self, other: Work, *, in_line: bool = True) -> None:
+        """Stop until another transaction has ended; raises DeadlockDetectedError.
+
+        Those that wait for a row go on in line on a real server; those that wait for the key of a new row, all at once.
+        """
         session = self.session
+        session.in_line = in_line
         session.waits_for = other
         victim = self.server.deadlocked(session)
         if victim is session:

@@ -29,16 +29,25 @@ class Recording:
     """All events of a schedule. Watches the sessions of a server."""
 
     events: list[Event] = field(default_factory=list)
+    over: bool = False
 
     def watch(self, server: Server) -> None:
         server.on_statement = self._statement
         server.on_close = self._close
+        server.on_rivals = self._end
+
+    def _end(self) -> None:
+        """Several wake at once, and a real server may let another one go first: from here on all may be different."""
+        self.over = True
 
     def _statement(self, session: Session, kind: Literal["start", "end"], sql: str, args: Any) -> None:
+        if self.over:
+            return
         server = session.server
         began = session.work.started if session.work is not None else server.now()
         outcome = None if session.busy else session.peek()
         self.events.append(Event(kind, session.name, sql, tuple(args), outcome, server.now(), began))
 
     def _close(self, session: Session) -> None:
-        self.events.append(Event("close", session.name))
+        if not self.over:
+            self.events.append(Event("close", session.name))

@@ -29,6 +29,7 @@ class Session:
         self.failed = False
         self.closed = False
         self.waits_for: Work | None = None
+        self.in_line = True
         self.condemned = False
         self.parent: Any = None
         self._greenlet: Any = None
@@ -178,6 +179,7 @@ class Server:
         self._schema = schema
         self._choose = choose or (lambda cycle: cycle[0])
         self._number = 0
+        self._connected = 0
         self._drawn: dict[str, int] = {}
         self._dead: list[tuple[Table, Version]] = []
         self.now = now
@@ -190,9 +192,11 @@ class Server:
         self.on_commit: Callable[[Work], None] = lambda work: None
         self.on_statement: Callable[[Session, Any, str, Sequence[Any]], None] | None = None
         self.on_close: Callable[[Session], None] | None = None
+        self.on_rivals: Callable[[], None] | None = None
 
     def connect(self, name: str) -> Session:
-        session = Session(self, name)
+        self._connected += 1
+        session = Session(self, f"{name}#{self._connected}")
         self.sessions.append(session)
         return session
 
@@ -218,6 +222,9 @@ class Server:
         else:
             undo(work)
         work.done = True
+        rivals = [s for s in self.sessions if s.waits_for is work and not s.in_line]
+        if len(rivals) > 1 and self.on_rivals is not None:
+            self.on_rivals()
         unlock(work)
         for key in work.advisory:
             del self.advisory[key]

@@ -155,7 +155,7 @@ def insert(
     while True:
         found, waits_for = _conflict(by, table, values)
         if waits_for is not None:
-            by.wait_for(waits_for)
+            by.wait_for(waits_for, in_line=False)
             continue
         if found is None:
             version = Version(values, by.work)
