@@ -20,6 +20,7 @@ from loguru import logger
 
 SEEDS = Path(__file__).parent / "seeds.txt"
 _CHUNK = 20
+_began: list[float] = []  # when this process began its first schedules
 
 
 def known_seeds() -> list[int]:
@@ -28,16 +29,20 @@ def known_seeds() -> list[int]:
     return [int(line) for line in lines if line]
 
 
-def run_some(seeds: Sequence[int], fail_fast: bool) -> tuple[int, list[tuple[int, list[str]]]]:
-    """Run these schedules; the answer is the steps that they took, and what was violated."""
+def run_some(seeds: Sequence[int], seconds: float, fail_fast: bool) -> tuple[int, int, list[tuple[int, list[str]]]]:
+    """Run these schedules, as far as the time goes; how many, the steps that they took, and what was violated."""
     from tests.simulation.run import run_schedule
 
     logger.remove()
     gc.collect()
     gc.freeze()
     gc.disable()
-    steps, found = 0, []
+    _began.append(time.monotonic())
+    schedules, steps, found = 0, 0, []
     for seed in seeds:
+        if time.monotonic() > _began[0] + seconds:
+            break
+        schedules += 1
         result = run_schedule(seed)
         steps += result.steps
         if result.violations:
@@ -45,7 +50,7 @@ def run_some(seeds: Sequence[int], fail_fast: bool) -> tuple[int, list[tuple[int
             if fail_fast:
                 break
     gc.enable()
-    return steps, found
+    return schedules, steps, found
 
 
 def _chunks(seeds: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -56,15 +61,15 @@ def _chunks(seeds: Sequence[int]) -> Iterator[Sequence[int]]:
 def run_many(seeds: Sequence[int], processes: int, seconds: float, *, fail_fast: bool) -> int:
     """Run schedules until they are done or the time is over; prints what was found. The answer is the exit status."""
     begin, schedules, steps, bad = time.monotonic(), 0, 0, 0
+    run = partial(run_some, seconds=seconds, fail_fast=fail_fast)
     with ProcessPoolExecutor(processes) as pool:
-        chunks = list(_chunks(seeds))
-        for chunk, (more, found) in zip(chunks, pool.map(partial(run_some, fail_fast=fail_fast), chunks), strict=True):
-            schedules, steps, bad = schedules + len(chunk), steps + more, bad + len(found)
+        for ran, more, found in pool.map(run, _chunks(seeds)):
+            schedules, steps, bad = schedules + ran, steps + more, bad + len(found)
             for seed, violations in found:
                 print(
                     f"seed {seed}: {violations[0]}" + (f" (and {len(violations) - 1} more)" if violations[1:] else "")
                 )
-            if (found and fail_fast) or time.monotonic() - begin > seconds:
+            if found and fail_fast:
                 pool.shutdown(wait=False, cancel_futures=True)
                 break
     took = time.monotonic() - begin

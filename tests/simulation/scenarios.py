@@ -39,7 +39,7 @@ def draw(world: World) -> Service:
     _behave(random, service, [payload for command in commands for _, payload in command.events])
     for number, share in enumerate(_dealt(random, commands)):
         world.start(f"writer{number}", Writer(share))
-    lease, batch = random.choice((1.0, 3.0, 6.0)), random.choice((1, 3, 10))
+    lease, batch = random.choice((0.4, 2.0, 6.0, 6.0)), random.choice((1, 3, 10))
     for number in range(random.choice((1, 1, 2))):
         world.start(f"relay{number}", RelayRole(f"relay{number}", batch, lease))
     for number in range(random.choice((1, 1, 2))):

@@ -27,7 +27,7 @@ def test_schedules_that_found_something_stay_well() -> None:
 def test_some_schedules_hold_all_that_is_promised() -> None:
     ended = _simulate("--processes", "1", "--schedules", "500", "--seconds", "10")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert " 0 with violations" in ended.stdout
+    assert int(ended.stdout.split()[0]) >= 10, ended.stdout
 
 
 def test_a_seed_is_one_schedule() -> None:
