@@ -61,16 +61,17 @@ def _caught(copy: Path, mutant: Mutant, *, by_simulation: bool = False) -> bool:
     if source.count(mutant.old) != 1:
         print(f"STALE     {mutant.name}: the text to change is in {mutant.file} {source.count(mutant.old)} times")
         return False
-    start = time.monotonic()
+    start, seen = time.monotonic(), ""
     path.write_text(source.replace(mutant.old, mutant.new))
     try:
         ended = _simulate(copy) if by_simulation else _run(copy, list(mutant.tests), fail_fast=True)
         caught = ended.returncode == _FAILED
+        seen = ended.stdout.partition("\n")[0] if caught and by_simulation else ""
     except subprocess.TimeoutExpired:
         caught = True  # the tests have limits of their own: a run that never ends is a bug seen as well
     finally:
         path.write_text(source)
-    by = " by the simulation" if by_simulation else ""
+    by = f" by the simulation: {seen}" if by_simulation else ""
     print(f"{'caught   ' if caught else 'SURVIVED '} {mutant.name}{by} ({time.monotonic() - start:.0f} s)", flush=True)
     return caught
 
