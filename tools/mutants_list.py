@@ -207,7 +207,7 @@ MUTANTS = (
     Mutant(
         "position beyond the log believed",
         f"{_KIT}/events/positions.py",
-        'case when p.next between l.begin and l."end" then p.next else l.begin end as next',
+        'case when p.next <> l.before or p.next between l.begin and l."end" then p.next else l.begin end as next',
         "p.next as next",
         (f"{_GAPS}::test_a_log_that_was_restored_to_less_is_read_again_and_nothing_is_skipped",),
     ),

@@ -138,8 +138,9 @@ class SubscriptionRunner:
         topic = self._place.topic
         if await self._bus.incarnation(topic) != self._place.incarnation:
             raise Unavailable(f"The topic {topic} has begun a new life.", retry_after=1)
+        stored = await self._database.run((), positions.load, self._at(partitions))
         begins, ends = await asyncio.gather(self._bus.begin_offsets(topic), self._bus.end_offsets(topic))
-        assigned = await self._database.run((), positions.assign, (self._at(partitions), begins, ends))
+        assigned = await self._database.run((), positions.assign, (self._at(partitions), stored, begins, ends))
         for partition, place in assigned.items():
             self._next[partition] = place.next
             self._mirrored[partition] = 0

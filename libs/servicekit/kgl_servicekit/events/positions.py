@@ -21,9 +21,10 @@ on conflict do nothing
 
 _ASSIGN = """
 with log as (
-    select * from unnest($4::int[], $5::bigint[], $6::bigint[]) as i(partition, begin, "end")
+    select * from unnest($4::int[], $5::bigint[], $6::bigint[], $7::bigint[]) as i(partition, begin, "end", before)
 ), stored as (
-    select p.partition, p.next as was, case when p.next between l.begin and l."end" then p.next else l.begin end as next
+    select p.partition, p.next as was,
+           case when p.next <> l.before or p.next between l.begin and l."end" then p.next else l.begin end as next
     from consumer_position p join log l on l.partition = p.partition
     where p.subscription = $1 and p.topic = $2 and p.incarnation = $3 for update of p
 )
@@ -75,23 +76,27 @@ class Assigned:
     lost: int | None = None
 
 
-async def assign(tx: Transaction, command: tuple[Place, Mapping[int, int], Mapping[int, int]]) -> dict[int, Assigned]:
+async def assign(
+    tx: Transaction, command: tuple[Place, Mapping[int, int], Mapping[int, int], Mapping[int, int]]
+) -> dict[int, Assigned]:
     """Count a start at each partition's position; a new one begins where the log does.
 
-    The first and the end offset of each partition come along: a position outside of them is lost, and set to the
-    first one.
+    The stored positions, and the first and the end offset of each partition, come along in the order in which they
+    were read: a position outside of these is lost, and set to the first one. One that has moved since says that
+    somebody has read further than the log went then.
     """
-    place, begins, ends = command
+    place, stored, begins, ends = command
     begin = [begins.get(partition, 0) for partition in place.partitions]
     await tx.execute(_START, *place.args(), begin)
     end = [ends.get(partition, 0) for partition in place.partitions]
+    before = [stored.get(partition, -1) for partition in place.partitions]
     return {
         row["partition"]: Assigned(
             row["next"],
             row["starts"] >= SUSPICIOUS_STARTS,
             None if row["next"] == row["was"] else row["was"],
         )
-        for row in await tx.fetch(_ASSIGN, *place.args(), begin, end)
+        for row in await tx.fetch(_ASSIGN, *place.args(), begin, end, before)
     }
 
 

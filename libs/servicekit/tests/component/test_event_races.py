@@ -13,6 +13,7 @@ from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.connection import Connection
 from kgl_servicekit.database.engine import Database, OutcomeUnknown
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events import positions
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.redrive import Redriver
@@ -189,3 +190,20 @@ async def _read_life(
 
     async with running(SubscriptionRunner(database, bus, subscription).run):
         await eventually(read)
+
+
+async def test_a_position_that_moves_while_the_end_of_the_log_is_asked_for_is_not_lost(database: Database) -> None:
+    place = positions.Place("counter.documents", DOCUMENTS.name, "life", [0])
+    await database.run((), positions.assign, (place, {}, {0: 0}, {0: 0}))
+
+    async def move(tx: Transaction, to: int) -> None:
+        await tx.execute("update consumer_position set next = $1", to)
+
+    await database.run((), move, 1)
+    stored = await database.run((), positions.load, place)
+    await database.run((), move, 4)
+    moved = await database.run((), positions.assign, (place, stored, {0: 0}, {0: 2}))
+    assert (moved[0].next, moved[0].lost) == (4, None)
+    stored = await database.run((), positions.load, place)
+    lost = await database.run((), positions.assign, (place, stored, {0: 0}, {0: 2}))
+    assert (lost[0].next, lost[0].lost) == (0, 4)
