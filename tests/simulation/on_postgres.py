@@ -145,8 +145,7 @@ class Replay:
         while not await self._monitor.fetchval(gone, pid):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         if (task := self._running.pop(name, None)) is not None:
-            await asyncio.wait({task})
-            task.exception()
+            await asyncio.gather(task, return_exceptions=True)
         connection.terminate()
 
 
