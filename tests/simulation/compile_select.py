@@ -45,7 +45,9 @@ class Query:
             for key, _ in select.order
         ]
         self.downs = [down for _, down in select.order]
-        self.group = compile_all(c, scope, select.group)
+        self.group = [
+            self.items[key[1] - 1] if key[0] == "literal" else compile_expression(c, scope, key) for key in select.group
+        ]
         self.distinct = select.distinct
         self.distinct_on = compile_all(c, scope, select.distinct_on)
         self.limit = None if select.limit is None else compile_expression(c, scope, select.limit)
