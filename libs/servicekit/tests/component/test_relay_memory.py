@@ -147,7 +147,7 @@ async def test_what_is_lost_between_the_first_acknowledgement_of_a_topic_and_its
     database: Database,
 ) -> None:
     bus = _Forgetful()
-    await bus.declare([DOCUMENTS])
+    await bus.declare([AUDIT, DOCUMENTS])
     await _tell(database, uuid7(), 2)
     relay = Relay(database, bus, worker="a", lives_every=0.05)
     async with running(relay.run):

@@ -14,7 +14,7 @@ import pytest
 from kgl_contracts.dead_letters import DeadLetterMoved, DeadLetterNoted, packed, unpacked
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.ingest import DocumentDeleted
-from kgl_contracts.operations import OperationStarted, PlannedStage
+from kgl_contracts.operations import OperationStarted, PlannedStage, Subject
 from kgl_contracts.topics import DECISIONS
 from kgl_ingest.api.dead_letters import router
 from kgl_ingest.db.dead_letters import trim
@@ -345,7 +345,7 @@ async def test_an_event_that_ingest_itself_cannot_read_is_found_corrected_and_ha
     started = OperationStarted(
         operation_id=uuid7(),
         kind="test",
-        subject=str(uuid7()),
+        subject=Subject(type="thing", id=uuid7()),
         stages=(PlannedStage(name="test.stage"),),
         started_at=AT,
     )
