@@ -1,12 +1,14 @@
 """Refuse a change of an event that the release before could not read, or that cannot read that one's events.
 
-A contract is compared with its JSON Schema as it was committed last, and at the commit before. What a producer of
-this release writes has to be readable by a consumer of that one, and the other way round; so fields that have a
-default may be added, and nothing else changes. Anything else is a new version of the type (`EventData.replaces`).
+A contract is compared with its JSON Schema as it was committed last, at the commit before, and at the revision that
+KGL_CONTRACTS_BASE names. What a producer of this release writes has to be readable by a consumer of that one, and
+the other way round; so fields that have a default may be added, and nothing else changes. Anything else is a new
+version of the type (`EventData.replaces`).
 """
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -73,16 +75,20 @@ def _plain(schema: Any, *, closed: bool = False) -> Any:
 
 
 def main() -> int:
-    """1 if a contract of the last two commits is broken."""
+    """1 if a contract of the last two commits, or of the revision that KGL_CONTRACTS_BASE names, is broken."""
     now = {event.event_type: event for event in all_events()}
-    compared = [schemas for revision in ("HEAD", "HEAD^") if (schemas := committed(revision))]
-    found = sorted({sentence for schemas in compared for sentence in breaks(schemas, now)})
+    revisions = ["HEAD", "HEAD^", *([base] if (base := os.environ.get("KGL_CONTRACTS_BASE")) else [])]
+    compared = {revision: schemas for revision in revisions if (schemas := committed(revision))}
+    if base and base not in compared:
+        print(f"compatibility: there are no schemas at {base} (KGL_CONTRACTS_BASE)")
+        return 1
+    found = sorted({sentence for schemas in compared.values() for sentence in breaks(schemas, now)})
     for sentence in found:
         print(f"compatibility: {sentence}")
     if not compared:
         print("compatibility: not compared: there is no earlier commit here")
     elif not found:
-        print(f"compatibility: {len(now)} events can be read by, and read those of, the commits before")
+        print(f"compatibility: {len(now)} events can be read by, and read those of, {', '.join(compared)}")
     return 1 if found else 0
 
 

@@ -14,7 +14,7 @@ from kgl_contracts.catalogue import json_schema
 from kgl_contracts.event import EventData
 from kgl_contracts.operations import OperationStarted, OperationStartedV1
 from kgl_contracts.topics import DOCUMENTS
-from tools.compatibility import breaks, committed
+from tools.compatibility import breaks, committed, main
 
 _NAME = "test.compatibility.checked.v1"
 
@@ -119,3 +119,8 @@ def test_an_operation_of_the_first_version_is_about_a_document() -> None:
     read = OperationStarted.read(OperationStartedV1, earlier.model_dump_json().encode())
     assert (read.subject.type, str(read.subject.id)) == ("document", earlier.subject)
     assert read.model_dump(exclude={"subject"}) == earlier.model_dump(exclude={"subject"})
+
+
+def test_a_revision_to_compare_with_has_to_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KGL_CONTRACTS_BASE", "no-such-revision")
+    assert main() == 1

@@ -107,7 +107,7 @@ class DeadLetterNoted(
     service: str
     subscription: str
     event: FailedEvent
-    reason: str = Field(description="failed, rejected, unreadable, quarantined, too_old or gap")
+    reason: str = Field(description="failed, rejected, unreadable, quarantined, too_old, gap or unknown_version")
     error: str | None = None
     attempts: int = Field(ge=0)
     headers: dict[str, str]

@@ -30,6 +30,11 @@ CONSUMER_LAG = Gauge(
     "Events of its topic that a subscription has not settled, over all its processes, by a sample every 15 seconds",
     ["subscription"],
 )
+CONSUMER_STANDS_STILL = Gauge(
+    "kgl_consumer_stands_still_events",
+    "Events in partitions in which a subscription has not moved for two minutes",
+    ["subscription"],
+)
 CONSUMER_PAUSED = Gauge(
     "kgl_consumer_paused", "1 while a subscription waits for something that is out", ["subscription"]
 )

@@ -17,7 +17,7 @@ class GraphSettings(ServiceSettings):
         default="", description="modules that answer on kgl.in.<module>, with commas between; the operator's choice"
     )
     collect_after: float = Field(default=86400.0, ge=3600, description="age at which one without a request goes")
-    collect_every: float = Field(default=86400.0, gt=0, description="between two looks for such results")
+    collect_every: float = Field(default=3600.0, gt=0, description="between two looks for such results")
     request_sweep_seconds: float = Field(
         default=2.0, gt=0, description="between looks for leases and deadlines that are over"
     )

@@ -17,7 +17,7 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.settings import NotConfigured
 
 T = TypeVar("T")
-_PING_LIMIT = 1.5
+_PING_LIMIT = 1.0
 _LOOK_EVERY = 0.5
 _UNTRUSTED = "certificate verify failed"
 _NOT_ALLOWED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}

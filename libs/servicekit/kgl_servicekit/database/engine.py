@@ -27,7 +27,7 @@ UseCase = Callable[[Transaction, C], Awaitable[R]]
 
 TRIES = 3
 _ROLLBACK_SECONDS = 5.0
-_PING = 1.5
+_PING = 1.0
 
 _REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 _REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -98,7 +98,7 @@ class Database:
         self._pool = None
 
     async def ping(self) -> None:
-        """Answer within 1.5 s, or raise DatabaseUnavailable; for health checks."""
+        """Answer within 1 s, or raise DatabaseUnavailable; for health checks."""
         pool = self._open_pool()
         try:
             async with asyncio.timeout(_PING):

@@ -25,6 +25,8 @@ _REFUSED: frozenset[Reason] = frozenset({"failed", "rejected", "unreadable", "qu
 
 VERSION_PATIENCE = 60.0
 """Seconds until an event of a version that cannot be read yet is looked at again."""
+VERSION_LIMIT = 6 * 3600.0
+"""Seconds after which it is a dead letter: by then no upgrade is under way."""
 NOT_YET = "This release does not know this version of the event; it waits for one that does."
 
 _HOLD = """

@@ -1,11 +1,11 @@
 """How far each subscription is behind the end of its topic, and whether it moves: looked at from time to time.
 
-The lag is a metric; a subscription that is behind and does not move makes its worker unready.
+The lag is a metric; a subscription that is behind and does not move makes the workers of its service unready.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -17,36 +17,37 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events import positions
 from kgl_servicekit.events.positions import Place
 from kgl_servicekit.events.subscription import Subscription
-from kgl_servicekit.metrics import CONSUMER_LAG
+from kgl_servicekit.metrics import CONSUMER_LAG, CONSUMER_STANDS_STILL
 
 _EVERY = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Where a subscription was, in events over all partitions, and since when (monotonic seconds)."""
+    """Where a subscription was in a partition, and since when (monotonic seconds)."""
 
-    settled: int
+    at: int
     since: float
 
 
 class LagWatch:
     """Measures the subscriptions of a worker every 15 s; `check` raises while one of them stands still.
 
-    That is one which has been behind for `patience` seconds without settling an event, in whatever process.
+    That is one which has been behind in a partition for `patience` seconds without moving there, in whatever process.
     """
 
     def __init__(self, patience: float = 120.0) -> None:
         self._patience = patience
-        self._seen: dict[str, _Seen] = {}
-        self._still: set[str] = set()
+        self._seen: dict[tuple[str, int], _Seen] = {}
+        self._still: dict[str, int] = {}
 
     async def run(self, database: Database, bus: Bus, subscriptions: Sequence[Subscription]) -> None:
-        """Measure until cancelled; during an outage the last measures stay."""
+        """Measure until cancelled; during an outage the last measures stay, and nobody is blamed for it afterwards."""
         while True:
             try:
                 await self.measure(database, bus, subscriptions)
             except Unavailable as out:
+                self._seen.clear()
                 logger.bind(service=database.service, error=str(out)).debug("lag.not_measured")
             await asyncio.sleep(_EVERY)
 
@@ -59,19 +60,24 @@ class LagWatch:
                 place = Place(subscription.name, topic.name, incarnation, sorted(ends))
                 stored = await database.run((), positions.load, place)
                 at = {partition: max(stored.get(partition, 0), begins.get(partition, 0)) for partition in ends}
-                behind = sum(max(0, end - at[partition]) for partition, end in ends.items())
-                CONSUMER_LAG.labels(subscription.name).set(behind)
-                self._note(subscription.name, sum(at.values()), behind)
+                behind = {partition: max(0, end - at[partition]) for partition, end in ends.items()}
+                CONSUMER_LAG.labels(subscription.name).set(sum(behind.values()))
+                self._note(subscription.name, at, behind)
 
-    def _note(self, subscription: str, settled: int, behind: int) -> None:
-        seen, now = self._seen.get(subscription), time.monotonic()
-        if seen is None or behind == 0 or seen.settled != settled:
-            self._seen[subscription] = seen = _Seen(settled, now)
-        if now - seen.since < self._patience or behind == 0:
-            self._still.discard(subscription)
-        elif subscription not in self._still:
-            self._still.add(subscription)
-            logger.bind(subscription=subscription, behind=behind).error("consumer.stands_still")
+    def _note(self, subscription: str, at: Mapping[int, int], behind: Mapping[int, int]) -> None:
+        now, still = time.monotonic(), 0
+        for partition, position in at.items():
+            seen = self._seen.get((subscription, partition))
+            if seen is None or behind[partition] == 0 or seen.at != position:
+                self._seen[subscription, partition] = _Seen(position, now)
+            elif now - seen.since >= self._patience:
+                still += behind[partition]
+        CONSUMER_STANDS_STILL.labels(subscription).set(still)
+        if still and subscription not in self._still:
+            logger.bind(subscription=subscription, behind=still).error("consumer.stands_still")
+        self._still.pop(subscription, None)
+        if still:
+            self._still[subscription] = still
 
     async def check(self) -> None:
         """Raise Unavailable for subscriptions that stand still."""

@@ -18,6 +18,7 @@ from kgl_servicekit.events.handling import handle, report_stage
 from kgl_servicekit.events.held_metrics import HeldMetrics
 from kgl_servicekit.events.holds import (
     NOT_YET,
+    VERSION_LIMIT,
     VERSION_PATIENCE,
     HeldState,
     lock_head,
@@ -162,7 +163,9 @@ class Redriver:
             return None
         delivery = decode(subscription, stored_record(head), head["corrected"])
         if delivery.unknown_version:
-            await postpone(tx, head["id"], "retrying", VERSION_PATIENCE, NOT_YET)
+            waited = (datetime.now(UTC) - head["first_at"]).total_seconds()
+            still: HeldState = "retrying" if waited < VERSION_LIMIT else "dead"
+            await postpone(tx, head["id"], still, VERSION_PATIENCE, NOT_YET)
             return None
         number = await start_attempt(tx, head["id"], silent_delay(subscription, head["attempts"] + 1))
         self._counted = (head["id"], number)

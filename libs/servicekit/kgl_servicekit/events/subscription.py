@@ -123,7 +123,7 @@ class Subscription:
         self.batch = batch
         self.reject_share = reject_share
         self.handlers: dict[str, Handled] = {}
-        self._names: set[str] = set()
+        self._newest: dict[str, int] = {}
 
     def on(
         self,
@@ -174,8 +174,10 @@ class Subscription:
             if version.event_type in self.handlers:
                 raise TypeError(f"{self.name} has two handlers for {version.event_type}")
             self.handlers[version.event_type] = replace(handled, written=None if version is model else version)
-        self._names.add(name_and_version(model.event_type)[0])
+        name, number = name_and_version(model.event_type)
+        self._newest[name] = number
 
     def waits_for(self, event_type: str) -> bool:
         """Whether this is a version that the subscription cannot read yet of a type that it takes."""
-        return event_type not in self.handlers and name_and_version(event_type)[0] in self._names
+        name, version = name_and_version(event_type)
+        return version > self._newest.get(name, version)

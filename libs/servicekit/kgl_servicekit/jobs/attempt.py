@@ -97,7 +97,9 @@ class Attempt:
 
     async def _failed_by(self, error: Exception) -> Outcome:
         claimed = self._claimed
-        code = "timeout" if isinstance(error, TimeoutError) else getattr(error, "code", "job_error")
+        code = "timeout" if isinstance(error, TimeoutError) else "job_error"
+        if isinstance(error, JobFailed):
+            code = error.code
         sentence = f"{type(error).__name__}: {error}"[:2000]
         logger.bind(kind=claimed.kind, job=str(claimed.id)).opt(exception=error).warning("job.failed")
         if claimed.failures + 1 >= self._pool.handler.attempts:

@@ -73,7 +73,7 @@ class ObjectStore(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raise Unavailable if the store cannot be used, within 1.5 seconds."""
+        """Raise Unavailable if the store cannot be used, within a second."""
         ...
 
     def link(self, key: str, seconds: int, *, name: str) -> str | None:

@@ -25,7 +25,7 @@ _SHA256 = "x-amz-meta-kgl-sha256"
 NEW = {"if-none-match": "*"}
 """The condition that a key is free."""
 _OCTETS = {"content-type": "application/octet-stream"}
-_PING_SECONDS = 1.5
+_PING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
 
 

@@ -127,9 +127,31 @@ async def _empty(database: Database) -> bool:
     return await held_key_count(database) == 0
 
 
-async def test_a_version_of_a_type_that_nobody_wants_is_let_go(database: Database, bus: MemoryBus) -> None:
+async def test_a_version_that_is_waited_for_too_long_is_a_dead_letter(
+    database: Database, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redrive, "VERSION_LIMIT", 0.0)
     release, document = Release("old", NotedV1), uuid7()
-    bus.append(_record(NotedV1(document_id=document, text="x"), 1, "test.document.renamed.v9"))
+    bus.append(_record(Noted(document_id=document, words=("x",)), 1))
+    async with (
+        running(SubscriptionRunner(database, bus, release.subscription).run),
+        running(Redriver(database, release.subscription, interval=0.01).run),
+    ):
+        await eventually(lambda: _dead(database))
+    (row,) = await held(database)
+    assert (row["reason"], row["attempts"]) == ("unknown_version", 0)
+
+
+async def _dead(database: Database) -> bool:
+    return [row["state"] for row in await held(database)] == ["dead"]
+
+
+@pytest.mark.parametrize("event_type", ["test.document.noted", "test.document.noted.v0", "test.document.renamed.v9"])
+async def test_only_later_versions_of_a_type_are_waited_for(
+    database: Database, bus: MemoryBus, event_type: str
+) -> None:
+    release, document = Release("old", NotedV1), uuid7()
+    bus.append(_record(NotedV1(document_id=document, text="x"), 1, event_type))
     bus.append(_record(NotedV1(document_id=document, text="next"), 2))
     async with running(SubscriptionRunner(database, bus, release.subscription).run):
         await eventually(lambda: _seen(release, 1))

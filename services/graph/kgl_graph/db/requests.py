@@ -93,11 +93,12 @@ async def forget_results(tx: Transaction, document: UUID) -> int:
 
 
 async def unknown_results(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Those of these results of the workspace that no request names."""
+    """Those of these results of the workspace that no request names, or one about a deleted document."""
     rows = await tx.fetch(
         """select key from unnest($2::text[], $3::uuid[]) as k(key, request) where not exists (
                select from ai_request r
-               where r.workspace_id = $1 and r.id = k.request and r.result_object = k.key)""",
+               left join document d on d.workspace_id = r.workspace_id and d.document_id = r.document_id
+               where r.workspace_id = $1 and r.id = k.request and r.result_object = k.key and d.deleted_at is null)""",
         tx.workspace,
         list(keys),
         [request_of_key(key) for key in keys],

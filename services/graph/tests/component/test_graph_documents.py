@@ -137,6 +137,18 @@ async def test_old_results_that_no_request_names_are_collected_and_nothing_else_
     assert left == {keys["kept"], keys["no result"]}
 
 
+async def test_results_of_documents_that_were_deleted_before_they_went_along_are_collected(graph: GraphKit) -> None:
+    document = await graph.index(["Ada wrote"])
+    (named,) = await graph.rows(
+        "update ai_request set result_object = 'graph/' || workspace_id || '/results/' || id || '/1.json'"
+        " where capability = 'extract' returning result_object"
+    )
+    await graph.objects.put(named["result_object"], b"{}")
+    assert await collect_once(graph.database, graph.objects, timedelta(0)) == 0
+    await graph.rows("update document set deleted_at = now() where document_id = $1 returning 1", document)
+    assert await collect_once(graph.database, graph.objects, timedelta(0)) == 1
+
+
 async def test_the_last_of_two_results_wins_although_the_older_one_is_linked_last(graph: GraphKit) -> None:
     document, operation = await graph.index(["Ada wrote"]), uuid7()
     for name in ("Older", "Newer"):

@@ -110,7 +110,10 @@ class StageRow(Base, table=True):
     """One stage of a receipt; reports may come before the operation itself (`planned` is false then)."""
 
     __tablename__ = "operation_stage"
-    __table_args__ = DERIVED
+    __table_args__ = (
+        Index("ix_operation_stage_open", "deadline_at", postgresql_where=text("planned and ended_at is null")),
+        DERIVED,
+    )
 
     workspace_id: UUID = Field(primary_key=True)
     operation_id: UUID = Field(primary_key=True)

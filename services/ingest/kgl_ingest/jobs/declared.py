@@ -15,6 +15,8 @@ class ParseDocument(JobData, kind="ingest.parse", stage="ingest.parse"):
     media_type: str
     charset: str | None
     object_key: str
+    title: str | None = None
+    """Of jobs of the release before, and null for its workers: it is kept with the version now."""
 
 
 class EraseDocument(JobData, kind="ingest.erase", stage="ingest.erase"):

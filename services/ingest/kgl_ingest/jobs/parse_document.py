@@ -25,7 +25,7 @@ from kgl_servicekit.objects.port import ObjectMissing
 async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
     """Parse in a killable child, store chunks and text, record the manifest."""
     data = job.data
-    title = await job.run(documents.given_title, (data.document_id, data.version))
+    title = await job.run(documents.given_title, (data.document_id, data.version)) or data.title
     try:
         content = await outside.objects.get(data.object_key)
     except ObjectMissing:

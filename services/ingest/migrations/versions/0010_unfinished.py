@@ -12,8 +12,8 @@ language sql stable security definer set search_path = public, pg_temp as $$
            (select coalesce(jsonb_object_agg(kind, many), '{}') from (
                 -- decisions about dead letters have a stage for each letter, named after it
                 select split_part(s.name, '.', 1) || '.' || split_part(s.name, '.', 2) as kind, count(*) as many
-                from operation o join operation_stage s on s.workspace_id = o.workspace_id and s.operation_id = o.id
-                where o.state = 'running' and s.planned and s.ended_at is null and s.deadline_at < now()
+                from operation_stage s join operation o on o.workspace_id = s.workspace_id and o.id = s.operation_id
+                where s.planned and s.ended_at is null and s.deadline_at < now() and o.state = 'running'
                 group by 1) as late)
 $$
 """
@@ -22,4 +22,7 @@ $$
 def upgrade() -> None:
     """Releases go forward only."""
     op.execute("create index ix_operation_running on operation (created_at) where state = 'running'")
+    op.execute(
+        "create index ix_operation_stage_open on operation_stage (deadline_at) where planned and ended_at is null"
+    )
     op.execute(_UNFINISHED)
