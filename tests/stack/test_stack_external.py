@@ -224,6 +224,7 @@ async def test_a_service_works_with_servers_that_prove_who_they_are(external: En
     assert {name: state["up"] for name, state in told["dependencies"].items()} == {
         "database": True,
         "bus": True,
+        "progress": True,
         "objects": True,
     }
 

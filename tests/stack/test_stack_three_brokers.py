@@ -47,6 +47,7 @@ async def main():
             acked, records = acked + len(acks), records[len(acks):]
         print("round", number, flush=True)
         await asyncio.sleep(0.1)
+    await producer.stop()
     print(json.dumps([acked, sum((await bus.end_offsets(DOCUMENTS.name)).values())]), flush=True)
 
 asyncio.run(main())
