@@ -119,6 +119,7 @@ async def test_one_of_three_brokers_is_killed_and_every_event_is_acknowledged_al
         if said[-1] == "round 10":
             await compose(brokers, "kill", "kafka-2")
     assert await sender.wait() == 0, "\n".join(said)
-    acked, there = json.loads(said[-1])
+    # a client that was given up beside the killed broker may still be heard of afterwards
+    acked, there = json.loads(next(line for line in said if line.startswith("[")))
     assert acked == ROUNDS * EACH
     assert there >= acked
