@@ -5,11 +5,14 @@ always gives. Letters about letters are not told, or a fault in the list would t
 count them like all others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
+import orjson
+from loguru import logger
 
 from kgl_contracts.dead_letters import (
     DeadLetterMoved,
@@ -25,10 +28,16 @@ from kgl_contracts.operations import StageState
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import derived_id
 
+Text = TypeVar("Text", str, str | None)
+
 MOST_WAITING = 1000  # counted behind a letter
 _SHOWN = 20
-_ERROR_LIMIT = 2000
-_HEADER_LIMIT = 300
+
+# Bytes of JSON: together with keys and names they leave an event half of its limit for the data.
+_ERROR_LIMIT = 4000
+_WORD_LIMIT = 300  # a type, the name or the text of one header of many
+_HEADERS_LIMIT = 16_000
+_MOST_HEADERS = 20
 
 _NEWS = f"""
 select e.*, w.waiting, w.following
@@ -58,19 +67,21 @@ order by 1, 2
 
 
 async def tell(tx: Transaction, subscription: str, topic: str, keys: Sequence[str]) -> None:
-    """Tell of the letters of these keys what was not told yet: that they are dead, how they stand, what waits."""
+    """Tell of the letters of these keys what was not told yet: that they are dead, how they stand, what waits.
+
+    What no event can say is logged, and tried again later: an event is held in any case.
+    """
     for row in await tx.fetch(_NEWS, subscription, topic, sorted(set(keys))):
         told = f"{row['state']} {row['attempts']} {row['waiting']}"
         if told == row["told"]:
             continue
-        if row["letter"] is None:
-            letter = _letter_id(row)
-            await _emit(tx, row, _noted(tx, row, letter))
+        letter = row["letter"] or _letter_id(row)
+        try:
+            await _emit(tx, row, _noted(tx, row, letter) if row["letter"] is None else _stands(tx, row))
+        except ValueError as error:
+            logger.bind(subscription=subscription, letter=str(letter)).opt(exception=error).error("letter.not_told")
         else:
-            letter = row["letter"]
-            waiting = tuple(WaitingEvent.model_validate(each) for each in row["following"])
-            await _emit(tx, row, _moved(tx, row, row["state"], waiting=row["waiting"], next_waiting=waiting))
-        await tx.execute("update held_event set letter = $2, told = $3 where id = $1", row["id"], letter, told)
+            await tx.execute("update held_event set letter = $2, told = $3 where id = $1", row["id"], letter, told)
 
 
 async def untold_keys(tx: Transaction, subscriptions: Sequence[str]) -> list[tuple[str, str]]:
@@ -123,6 +134,10 @@ async def _emit(tx: Transaction, row: asyncpg.Record, event: DeadLetterNoted | D
     await tx.emit(event, workspace=workspace, operation=row["operation_id"], instance=workspace is None)
 
 
+def _stands(tx: Transaction, row: asyncpg.Record) -> DeadLetterMoved:
+    return _moved(tx, row, row["state"], waiting=row["waiting"], next_waiting=_following(row))
+
+
 def _moved(tx: Transaction, row: asyncpg.Record, state: LetterState, **news: object) -> DeadLetterMoved:
     return DeadLetterMoved(
         letter_id=row["letter"],
@@ -148,20 +163,19 @@ def _noted(tx: Transaction, row: asyncpg.Record, letter: UUID) -> DeadLetterNote
         reason=row["reason"],
         error=_error(row),
         attempts=row["attempts"],
-        headers=row["headers"],
-        value=packed(value),
+        headers=_headers(row["headers"]),
+        value="",
         size=len(value),
         waiting=row["waiting"],
-        next_waiting=tuple(WaitingEvent.model_validate(each) for each in row["following"]),
+        next_waiting=_following(row),
         first_at=row["first_at"],
         at=tx.now,
     )
+    room = EVENT_LIMIT - len(event.model_dump_json().encode())
     kept = len(value)
-    while len(event.model_dump_json().encode()) > EVENT_LIMIT:
+    while len(shown := packed(value[:kept])) > room and kept:
         kept //= 2
-        headers = {name[:_HEADER_LIMIT]: text[:_HEADER_LIMIT] for name, text in list(event.headers.items())[:20]}
-        event = event.model_copy(update={"value": packed(value[:kept]), "headers": headers})
-    return event
+    return event.model_copy(update={"value": shown})
 
 
 def _failed(row: asyncpg.Record) -> FailedEvent:
@@ -171,11 +185,35 @@ def _failed(row: asyncpg.Record) -> FailedEvent:
         offset=row["offset"],
         key=row["key"],
         id=row["event_id"],
-        type=row["type"],
+        type=_clipped(row["type"], _WORD_LIMIT),
         sequence=row["sequence"],
         operation_id=row["operation_id"],
     )
 
 
+def _following(row: asyncpg.Record) -> tuple[WaitingEvent, ...]:
+    waiting = [{**each, "type": _clipped(each["type"], _WORD_LIMIT)} for each in row["following"]]
+    return tuple(WaitingEvent.model_validate(each) for each in waiting)
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """All of them, or where they are too many the beginnings of some."""
+    if len(orjson.dumps(headers)) <= _HEADERS_LIMIT:
+        return dict(headers)
+    some = list(headers.items())[:_MOST_HEADERS]
+    return {_clipped(name, _WORD_LIMIT): _clipped(text, _WORD_LIMIT) for name, text in some}
+
+
 def _error(row: asyncpg.Record) -> str | None:
-    return None if row["error"] is None else row["error"][:_ERROR_LIMIT]
+    error: str | None = row["error"]
+    return _clipped(error, _ERROR_LIMIT)
+
+
+def _clipped(text: Text, limit: int) -> Text:
+    """The beginning of a text that is so many bytes of JSON, in which one character may be six."""
+    if text is None:
+        return None
+    kept = text[:limit]
+    while (size := len(orjson.dumps(kept)) - 2) > limit:
+        kept = kept[: len(kept) * limit // size]
+    return kept

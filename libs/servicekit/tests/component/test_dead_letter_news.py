@@ -22,6 +22,7 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.held_metrics import HeldMetrics
 from kgl_servicekit.events.letters import tell
+from kgl_servicekit.events.outbox import EventRefused
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.subscription import DONE, Event, Reject, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
@@ -380,6 +381,51 @@ async def test_data_that_no_event_could_carry_are_told_as_far_as_one_does(
     assert len(kept) > 10_000
     assert value.startswith(kept)
     assert noted.headers["ce_source"] == "ingest"
+
+
+async def test_headers_that_no_event_could_carry_are_told_as_far_as_one_does(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(), uuid7()
+    handler.reject = {1}
+    for sequence in range(1, 22):
+        sent = record(document, sequence)
+        headers = sent.headers if sequence == 1 else {**sent.headers, "ce_type": "long" * EVENT_LIMIT}
+        bus.append(replace(sent, headers={**headers, **{f"h{n}": "\x01" * 600 for n in range(20)}}))
+    strange = {f"{n:02}" + "\x02" * 900: "\x01" * 900 for n in range(20)}
+    bus.append(replace(record(uuid7(), 1), headers={"ce_type": "\x01" * EVENT_LIMIT, **strange}))
+    async with at_work(database, bus, handler):
+        await eventually(lambda: _held(database, 22))
+    found = await news(database)
+    behind = next(each["next_waiting"] for each in found if each["waiting"] == 20)
+    assert [len(each["type"]) for each in behind] == [300] * 20
+    rejected, unreadable = [each for each in found if each["TYPE"] == DeadLetterNoted.event_type]
+    if rejected["reason"] == "unreadable":  # they come in any order
+        rejected, unreadable = unreadable, rejected
+    assert {len(text) for name, text in rejected["headers"].items() if name.startswith("h")} == {50}
+    assert [len(name) for name in unreadable["headers"]] == [7, *[50] * 19]
+
+    async def lengthen(tx: Transaction, _: None) -> None:
+        await tx.execute("update held_event set type = repeat('x', 70000), letter = null, told = null")
+
+    await database.run((), lengthen, None)
+    await database.run((), _tell, (handler.subscription, str(document)))
+    assert (await news(database))[-1]["event"]["type"] == "x" * 300
+
+
+async def test_an_event_is_held_even_if_no_news_can_tell_of_it(
+    database: Database, bus: MemoryBus, decided: Decided, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: object) -> DeadLetterNoted:
+        raise EventRefused("larger than an event can be")
+
+    monkeypatch.setattr("kgl_servicekit.events.letters._noted", unable)
+    handler = Handler()
+    handler.reject = {1}
+    bus.append(record(uuid7(), 1))
+    async with running(SubscriptionRunner(database, bus, handler.subscription).run):
+        await eventually(lambda: _held(database, 1))
+    assert await news(database) == []
 
 
 async def test_what_is_held_is_counted(database: Database, bus: MemoryBus, decided: Decided) -> None:
