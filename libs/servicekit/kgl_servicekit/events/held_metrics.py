@@ -30,10 +30,10 @@ class HeldMetrics:
         self._next = 0.0
         self._reasons: set[tuple[str, str]] = set()
 
-    async def sample(self) -> None:
-        """Count, if it is time to. What is not there any more counts as 0."""
+    async def sample(self) -> bool:
+        """Count, if it is time to; whether it was. What is not there any more counts as 0."""
         if time.monotonic() < self._next:
-            return
+            return False
         self._next = time.monotonic() + self._every
         rows = await self._database.run((), _counted, self._subscriptions)
         waiting = dict.fromkeys(self._subscriptions, 0)
@@ -52,3 +52,4 @@ class HeldMetrics:
             DEAD_LETTER_OLDEST.labels(name).set(oldest[name])
         for (name, reason), events in dead.items():
             DEAD_LETTERS.labels(name, reason).set(events)
+        return True

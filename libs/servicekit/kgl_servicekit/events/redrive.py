@@ -77,16 +77,13 @@ class Redriver:
     async def run(self) -> None:
         """Work off until cancelled."""
         woken = self._database.signals.subscribe(HOLDS)
-        told = False
         try:
             while True:
                 woken.clear()
                 try:
-                    if not told:
-                        await self._tell_untold()
-                        told = True
                     tried = await self.work_off()
-                    await self._metrics.sample()
+                    if await self._metrics.sample():
+                        await self._tell_untold()
                 except Unavailable:
                     tried, self._wait = 0, 0.5
                 if not tried:
@@ -95,7 +92,7 @@ class Redriver:
             self._database.signals.unsubscribe(HOLDS, woken)
 
     async def _tell_untold(self) -> None:
-        """Tell of the letters that are older than the list of them."""
+        """Tell of the letters that are older than the list of them, or were made by a worker that knows of none."""
         for name, key in await self._database.run((), untold_keys, list(self._subscriptions)):
             await self._database.run((), _tell_key, (self._subscriptions[name], key))
 
