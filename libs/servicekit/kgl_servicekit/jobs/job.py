@@ -53,6 +53,7 @@ class Job(Generic[D]):
             actor=self.claimed.actor or f"service:{self._database.service}",
             operation_id=self.claimed.operation_id,
             traceparent=self.claimed.traceparent,
+            run=self.claimed.run,
         )
 
     async def run(self, use_case: Callable[[Transaction, C], Awaitable[R]], command: C) -> R:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import JobFailed, Unavailable
 from kgl_servicekit.jobs.runner import Job, JobRunner, LeaseLost
 from kgl_servicekit.metrics import JOB_QUEUE_DEPTH
@@ -41,6 +42,27 @@ async def test_a_job_ends_in_one_transaction_with_its_effect_and_its_report(data
     assert seen == ["the outside"]
     assert await counted(database, "a") == 1
     assert await reports(database) == [("running", None), ("done", None)]
+
+
+async def test_what_a_job_does_belongs_to_the_run_of_its_receipt(database: Database) -> None:
+    runs: list[tuple[int, int]] = []
+
+    async def seen(tx: Transaction, run: int) -> None:
+        runs.append((run, tx.cause.run))
+
+    async def looking(job: Job[Work], _: None) -> None:
+        await job.run(seen, 1)
+        await job.finish(seen, 2)
+
+    job = await start_job(database, "a")
+
+    async def again(tx: Transaction, _: None) -> None:
+        await tx.execute("update job set run = 3")
+
+    await database.run((), again, None)
+    async with running(JobRunner(database, handled_by(looking), None, worker="w")):
+        await eventually(lambda: in_state(database, job, "done"))
+    assert runs == [(1, 3), (2, 3)]
 
 
 async def test_the_same_key_is_worked_once(database: Database) -> None:
