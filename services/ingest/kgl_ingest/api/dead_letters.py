@@ -1,16 +1,17 @@
 """/dead-letters/v1: the events that no service could handle, of all services.
 
-Members of a workspace see its own. Operators see those of all workspaces, and of none; of what modules sent
-to workspaces of others they see no data without breaking the glass.
+Members of a workspace see its own, and decide about those of public topics and of modules. Operators see those of
+all workspaces, and of none; of what modules sent to others, or to nobody knows whom, they see neither data nor error
+without breaking the glass.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import Depends, Query
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from kgl_contracts.dead_letters import Act, LetterState
 from kgl_ingest.domain.dead_letters import (
@@ -64,17 +65,24 @@ class Correct(BaseModel):
 
 
 class RedriveMany(BaseModel):
-    """Which letters to try again."""
+    """Which letters to try again: what they have in common, or `all`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    filter: LetterFilter
+    filter: LetterFilter = LetterFilter()
+    all: bool = False
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        if self.filter.chooses == self.all:
+            raise ValueError("say which by a filter with at least one field, or all: true")
+        return self
 
 
-class DiscardMany(Discard):
+class DiscardMany(RedriveMany):
     """Which letters to give up, and why."""
 
-    filter: LetterFilter
+    reason: Reason
 
 
 class ManyDecided(BaseModel):
@@ -126,8 +134,9 @@ async def get_letters(window: PageParams, chosen: Chosen, caller: Caller, run: R
     before = None
     if window.position is not None:
         before = (datetime.fromisoformat(window.position[0]), UUID(window.position[1]))
-    asked = ListLetters(chosen=chosen, limit=window.fetch, before=before)
-    found = await run(list_letters, asked, workspaces=await _visible(caller, run))
+    asked = ListLetters(chosen=chosen, limit=window.fetch, before=before, own=_own(caller))
+    rows = await run(list_letters, asked, workspaces=await _visible(caller, run))
+    found = [row if _readable(row, caller) else row.model_copy(update={"error": None}) for row in rows]
     return page(found, window.limit, lambda row: [row.dead_at.isoformat(), str(row.id)])
 
 
@@ -142,7 +151,7 @@ async def get_counts(
 ) -> Page[LetterCount]:
     """How many there are of each kind, the largest group first; numbers and ids in errors count as the same."""
     groups: Sequence[Grouping] = by or ("service", "subscription", "topic", "type", "reason", "error")
-    asked = CountLetters(chosen=chosen, by=groups)
+    asked = CountLetters(chosen=chosen, by=groups, own=_own(caller))
     return Page(items=tuple(await run(count_letters, asked, workspaces=await _visible(caller, run))))
 
 
@@ -150,10 +159,9 @@ async def get_counts(
 async def get_letter(letter_id: UUID, caller: Caller, run: Run) -> Letter:
     """One letter: headers, data as JSON and as they came, error, attempts, and what waits behind it."""
     letter = await run(read_letter, letter_id, workspaces=await _visible(caller, run))
-    own = letter.workspace_id == caller.workspace_if_named and grants(caller.permissions, READ)
-    if own or letter.workspace_id is None or not may_carry_text(letter.topic):
+    if _readable(letter, caller):
         return letter
-    return letter.model_copy(update={"withheld": True, "payload": None, "raw": None, "corrected": None})
+    return letter.model_copy(update={"withheld": True, **dict.fromkeys(("payload", "raw", "corrected", "error"))})
 
 
 @router.post("/{letter_id}:break-glass", permission="instance:break-glass", problems=[DeadLetterNotFound])
@@ -213,6 +221,16 @@ async def post_discard_many(body: DiscardMany, caller: Caller, run: Run) -> Many
     return await _many_decided(caller, run, body.filter, "discard", body.reason)
 
 
+def _own(caller: RequestCaller) -> UUID | None:
+    """The workspace whose letters the caller may read whole."""
+    return caller.workspace_if_named if grants(caller.permissions, READ) else None
+
+
+def _readable(letter: LetterSummary, caller: RequestCaller) -> bool:
+    own = letter.workspace_id is not None and letter.workspace_id == _own(caller)
+    return own or not may_carry_text(letter.topic)
+
+
 async def _visible(caller: RequestCaller, run: Runner) -> list[UUID]:
     """The workspaces whose letters the caller may see."""
     if not grants(caller.permissions, OPERATOR):
@@ -233,7 +251,14 @@ async def _decided(
     reason: str | None = None,
     payload: JsonValue = None,
 ) -> Receipt:
-    command = Decide(letter_id=letter_id, act=act, workspace=_receipts_of(caller), reason=reason, payload=payload)
+    command = Decide(
+        letter_id=letter_id,
+        act=act,
+        workspace=_receipts_of(caller),
+        operator=grants(caller.permissions, OPERATOR),
+        reason=reason,
+        payload=payload,
+    )
     return await run(decide, command, reply=_location, workspaces=await _visible(caller, run))
 
 
@@ -244,7 +269,14 @@ async def _many_decided(
         receipt, letters, more = await decide_many(tx, command)
         return ManyDecided(receipt=receipt, letters=letters, more=more)
 
-    command = DecideMany(chosen=chosen, act=act, workspace=_receipts_of(caller), reason=reason)
+    command = DecideMany(
+        chosen=chosen,
+        act=act,
+        workspace=_receipts_of(caller),
+        own=_own(caller),
+        operator=grants(caller.permissions, OPERATOR),
+        reason=reason,
+    )
     return await run(
         decided, command, reply=lambda made: _location(made.receipt), workspaces=await _visible(caller, run)
     )

@@ -8,12 +8,14 @@ from uuid import UUID
 import asyncpg
 
 from kgl_contracts.dead_letters import Act, DeadLetterMoved, DeadLetterNoted, unpacked
+from kgl_contracts.topics import BY_NAME
 from kgl_ingest.domain.dead_letters import (
     Grouping,
     Letter,
     LetterCount,
     LetterFilter,
     LetterSummary,
+    decided_by_operators,
     json_or_none,
     raw_text,
 )
@@ -30,12 +32,13 @@ on conflict (workspace_id, id) do update
 set state = 'dead', reason = excluded.reason, error = excluded.error, attempts = excluded.attempts,
     headers = excluded.headers, value = excluded.value, size = excluded.size, corrected = null,
     waiting = excluded.waiting, next_waiting = excluded.next_waiting, note = null, first_at = excluded.first_at,
-    dead_at = excluded.dead_at, moved_at = excluded.moved_at
+    dead_at = excluded.dead_at, moved_at = excluded.moved_at, decided_at = null
 """
 
 _MOVE = """
 update dead_letter
-set state = $3::text, reason = $4, error = $5, attempts = $6, waiting = coalesce($7, waiting),
+set state = $3::text, reason = $4, error = case when $9::bytea is null then $5 else error end, attempts = $6,
+    waiting = coalesce($7, waiting), decided_at = case when $3::text = 'dead' then decided_at end,
     next_waiting = case when $7::int is null then next_waiting else $8 end,
     corrected = case when $3::text in ('settled', 'discarded') then null else coalesce($9, corrected) end,
     value = case when $3::text in ('settled', 'discarded') then null else value end,
@@ -44,12 +47,15 @@ set state = $3::text, reason = $4, error = $5, attempts = $6, waiting = coalesce
 where workspace_id = $1 and id = $2
 """
 
-_CHOSEN = """
+# what modules wrote may hold text of documents: of others neither shown nor searched
+_READABLE = "case when topic = any($15::text[]) or workspace_id = $14 then error end"
+
+_CHOSEN = f"""
 workspace_id = coalesce($1, workspace_id)
   and (case when $2::text is null then state in ('dead', 'retrying') else state = $2 end)
   and ($3::text is null or service = $3) and ($4::text is null or subscription = $4)
   and ($5::text is null or topic = $5) and ($6::text is null or type = $6) and ($7::text is null or reason = $7)
-  and ($8::text is null or position(lower($8) in lower(error)) > 0) and ($9::text is null or key = $9)
+  and ($8::text is null or position(lower($8) in lower({_READABLE})) > 0) and ($9::text is null or key = $9)
   and ($10::uuid is null or operation_id = $10)
   and ($11::timestamptz is null or dead_at >= $11) and ($12::timestamptz is null or dead_at < $12)
   and ($13::uuid[] is null or id = any($13))
@@ -62,7 +68,9 @@ _GROUPS: dict[Grouping, str] = {
     "topic": "topic",
     "type": "type",
     "reason": "reason",
-    "error": "left(regexp_replace(error, '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+', '#', 'g'), 200)",
+    "error": "left(regexp_replace("
+    + _READABLE
+    + ", '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+', '#', 'g'), 200)",
     "workspace_id": "workspace_id",
     "day": "date_trunc('day', dead_at, 'UTC')",
 }
@@ -129,20 +137,20 @@ async def workspaces(tx: Transaction) -> list[UUID]:
 
 
 async def listed(
-    tx: Transaction, chosen: LetterFilter, limit: int, before: tuple[datetime, UUID] | None
+    tx: Transaction, chosen: LetterFilter, own: UUID | None, limit: int, before: tuple[datetime, UUID] | None
 ) -> list[LetterSummary]:
     """Letters, those that died last first."""
     rows = await tx.fetch(
-        f"""select * from dead_letter where {_CHOSEN} and ($14::timestamptz is null or (dead_at, id) < ($14, $15::uuid))
-            order by dead_at desc, id desc limit $16""",
-        *_chosen(chosen),
+        f"""select * from dead_letter where {_CHOSEN} and ($16::timestamptz is null or (dead_at, id) < ($16, $17::uuid))
+            order by dead_at desc, id desc limit $18""",
+        *_chosen(chosen, own),
         *(before or (None, None)),
         limit,
     )
     return [LetterSummary.model_validate(_summary(row)) for row in rows]
 
 
-async def counted(tx: Transaction, chosen: LetterFilter, by: Sequence[Grouping]) -> list[LetterCount]:
+async def counted(tx: Transaction, chosen: LetterFilter, own: UUID | None, by: Sequence[Grouping]) -> list[LetterCount]:
     """How many letters there are of each group, the largest first."""
     groups = dict.fromkeys(by)
     columns = "".join(f", {_GROUPS[each]} as {each}" for each in groups)
@@ -151,7 +159,7 @@ async def counted(tx: Transaction, chosen: LetterFilter, by: Sequence[Grouping])
         f"""select count(*), min(dead_at) as oldest, max(dead_at) as newest{columns}
             from dead_letter where {_CHOSEN} {f"group by {places}" if groups else "having count(*) > 0"}
             order by 1 desc, 2 limit {_MOST_GROUPS}""",
-        *_chosen(chosen),
+        *_chosen(chosen, own),
     )
     return [LetterCount.model_validate(_without_instance(dict(row))) for row in rows]
 
@@ -171,20 +179,32 @@ async def find(tx: Transaction, letter_id: UUID) -> Letter | None:
     return Letter.model_validate(shown)
 
 
-async def dead(tx: Transaction, chosen: LetterFilter, limit: int) -> list[LetterSummary]:
-    """The dead ones among the chosen, in the order in which they died."""
+async def dead(
+    tx: Transaction, chosen: LetterFilter, own: UUID | None, limit: int, *, operator: bool
+) -> list[LetterSummary]:
+    """The dead ones among the chosen, in the order in which they died, locked until the decision is noted.
+
+    Left out is what was decided about already, unless an hour went by without news, and what operators decide.
+    """
     rows = await tx.fetch(
-        f"select * from dead_letter where {_CHOSEN} and state = 'dead' order by dead_at, id limit $14",
-        *_chosen(chosen),
+        f"""select * from dead_letter
+            where {_CHOSEN} and state = 'dead' and (decided_at is null or decided_at < now() - interval '1 hour')
+              and topic <> all($16::text[])
+            order by dead_at, id limit $17 for update""",
+        *_chosen(chosen, own),
+        [] if operator else [topic for topic in BY_NAME if decided_by_operators(topic)],
         limit,
     )
     return [LetterSummary.model_validate(_summary(row)) for row in rows]
 
 
 async def remember_decision(tx: Transaction, letters: Sequence[UUID], act: Act, operation: UUID) -> None:
-    """Show at the letters what was decided."""
+    """Show at the letters what was decided; of a correction a decision is still to follow."""
     await tx.execute(
-        "update dead_letter set decision = $2, decision_operation = $3 where id = any($1::uuid[])",
+        """update dead_letter
+           set decision = $2::text, decision_operation = $3,
+               decided_at = case when $2::text <> 'correct' then clock_timestamp() end
+           where id = any($1::uuid[])""",
         sorted(letters),
         act,
         operation,
@@ -196,7 +216,7 @@ async def trim(tx: Transaction, days: int) -> None:
     await tx.fetchval("select kgl_trim_dead_letters($1)", days)
 
 
-def _chosen(chosen: LetterFilter) -> tuple[Any, ...]:
+def _chosen(chosen: LetterFilter, own: UUID | None) -> tuple[Any, ...]:
     return (
         chosen.workspace_id,
         chosen.state,
@@ -211,6 +231,8 @@ def _chosen(chosen: LetterFilter) -> tuple[Any, ...]:
         chosen.dead_at_gte,
         chosen.dead_at_lt,
         None if chosen.ids is None else list(chosen.ids),
+        own,
+        list(BY_NAME),
     )
 
 

@@ -173,6 +173,7 @@ class DeadLetterRow(Base, table=True):
     note: str | None
     decision: str | None
     decision_operation: UUID | None
+    decided_at: datetime | None = Field(sa_type=DateTime(timezone=True))
     first_at: datetime = Field(sa_type=DateTime(timezone=True))
     dead_at: datetime = Field(sa_type=DateTime(timezone=True))
     moved_at: datetime = Field(sa_type=DateTime(timezone=True))

@@ -33,8 +33,10 @@ class Shown(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class LetterFilter(Shown):
+class LetterFilter(BaseModel):
     """Which letters; without a `state` those that are not settled or given up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     service: str | None = None
     subscription: str | None = None
@@ -49,6 +51,11 @@ class LetterFilter(Shown):
     dead_at_gte: datetime | None = None
     dead_at_lt: datetime | None = None
     ids: tuple[UUID, ...] | None = Field(default=None, max_length=MOST_LETTERS)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it says anything; otherwise it is all letters."""
+        return any(value is not None for _, value in self)
 
 
 class LetterSummary(Shown):
@@ -79,7 +86,8 @@ class LetterSummary(Shown):
 class Letter(LetterSummary):
     """A dead letter with its data, as JSON where they are any, and as they came.
 
-    `withheld` data may hold text of a workspace that you are no member of; they are there to break the glass for.
+    `withheld` data and error may hold text of a workspace that you are no member of, or of nobody knows which;
+    they are there to break the glass for.
     `complete` is false where they were too many to be told whole.
     """
 
@@ -116,6 +124,12 @@ class LetterCount(Shown):
 def may_carry_text(topic: str) -> bool:
     """Whether events of the topic may hold text of documents: what modules write does, ours never do."""
     return topic not in BY_NAME
+
+
+def decided_by_operators(topic: str) -> bool:
+    """Whether letters of the topic are the instance's business: what services tell each other, roles among it."""
+    known = BY_NAME.get(topic)
+    return known is not None and not known.public
 
 
 def json_or_none(data: bytes | None) -> Any:

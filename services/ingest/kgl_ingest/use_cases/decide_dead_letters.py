@@ -17,9 +17,10 @@ from kgl_ingest.domain.dead_letters import (
     LetterFilter,
     LetterSummary,
     corrected_data,
+    decided_by_operators,
 )
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.errors import Invalid
+from kgl_servicekit.errors import Forbidden, Invalid
 from kgl_servicekit.operations import Receipt
 
 _LARGEST = EVENT_LIMIT - 2048  # beside the rest of the decision
@@ -27,11 +28,12 @@ _LARGEST = EVENT_LIMIT - 2048  # beside the rest of the decision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decide:
-    """What to do with one letter; `workspace` is that of the receipt."""
+    """What to do with one letter; `workspace` is that of the receipt, `operator` whether an operator decides."""
 
     letter_id: UUID
     act: Act
     workspace: UUID
+    operator: bool
     reason: str | None = None
     payload: JsonValue = None
 
@@ -43,17 +45,21 @@ class DecideMany:
     chosen: LetterFilter
     act: Act
     workspace: UUID
+    own: UUID | None
+    operator: bool
     reason: str | None = None
 
 
 async def decide(tx: Transaction, command: Decide) -> Receipt:
     """Send the decision; the receipt ends when it is carried out, that of a redrive when the event is handled.
 
-    Raises: DeadLetterNotFound (404), DeadLetterNotDead (409), Invalid (422).
+    Raises: DeadLetterNotFound (404), DeadLetterNotDead (409), Forbidden (403), Invalid (422).
     """
     letter = await dead_letters.find(tx, command.letter_id)
     if letter is None:
         raise DeadLetterNotFound
+    if decided_by_operators(letter.topic) and not command.operator:
+        raise Forbidden(f"What is on {letter.topic} goes between the services; operators of the instance decide.")
     if letter.state != "dead":
         raise DeadLetterNotDead
     value = None
@@ -66,8 +72,11 @@ async def decide(tx: Transaction, command: Decide) -> Receipt:
 
 
 async def decide_many(tx: Transaction, command: DecideMany) -> tuple[Receipt, int, bool]:
-    """The receipt, for how many letters it is, and whether more are left. Raises: DeadLetterNotFound (404)."""
-    found = await dead_letters.dead(tx, command.chosen, MOST_LETTERS + 1)
+    """The receipt, for how many letters it is, and whether more are left; letters that are decided about are not taken.
+
+    Raises: DeadLetterNotFound (404).
+    """
+    found = await dead_letters.dead(tx, command.chosen, command.own, MOST_LETTERS + 1, operator=command.operator)
     letters = found[:MOST_LETTERS]
     if not letters:
         raise DeadLetterNotFound("None of the letters that you may see is dead and like this.")

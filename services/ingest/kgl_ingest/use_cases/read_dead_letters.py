@@ -19,11 +19,12 @@ from kgl_servicekit.database.transaction import Transaction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListLetters:
-    """Which letters; `before` is the place of the last one of the page before."""
+    """Which letters; `before` is the place of the last one of the page before, `own` the asker's workspace."""
 
     chosen: LetterFilter
     limit: int
     before: tuple[datetime, UUID] | None
+    own: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +33,17 @@ class CountLetters:
 
     chosen: LetterFilter
     by: Sequence[Grouping]
+    own: UUID | None
 
 
 async def list_letters(tx: Transaction, asked: ListLetters) -> list[LetterSummary]:
     """Letters of the transaction's workspaces, those that died last first."""
-    return await dead_letters.listed(tx, asked.chosen, asked.limit, asked.before)
+    return await dead_letters.listed(tx, asked.chosen, asked.own, asked.limit, asked.before)
 
 
 async def count_letters(tx: Transaction, asked: CountLetters) -> list[LetterCount]:
     """How many of them there are, the largest group first."""
-    return await dead_letters.counted(tx, asked.chosen, asked.by)
+    return await dead_letters.counted(tx, asked.chosen, asked.own, asked.by)
 
 
 async def read_letter(tx: Transaction, letter_id: UUID) -> Letter:

@@ -18,8 +18,10 @@ from kgl_contracts.operations import OperationStarted, PlannedStage, Subject
 from kgl_contracts.topics import DECISIONS
 from kgl_ingest.api.dead_letters import router
 from kgl_ingest.db.dead_letters import trim
+from kgl_ingest.domain.dead_letters import DeadLetterNotFound, LetterFilter
 from kgl_ingest.testing import Ingest
 from kgl_ingest.use_cases import decide_dead_letters
+from kgl_ingest.use_cases.decide_dead_letters import DecideMany
 from kgl_ingest.use_cases.list_dead_letters import move_letter, note_letter
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Record
@@ -151,6 +153,7 @@ async def test_a_letter_is_moved_along_and_its_data_go_when_it_is_settled(ingest
     letter = await note(ingest, ingest.workspace, waiting=3)
     await move(ingest, letter, "dead", corrected=packed(b'{"a": 2}'))
     assert ((found := await shown(ingest, letter))["corrected"], found["waiting"]) == ({"a": 2}, 3)
+    assert found["error"] == "KeyError: 'size'"
     await move(ingest, letter, "retrying", waiting=4)
     assert ((found := await shown(ingest, letter))["state"], found["waiting"], found["corrected"]) == (
         "retrying",
@@ -245,16 +248,94 @@ async def test_many_are_decided_about_by_what_they_have_in_common_the_oldest_fir
     assert (given_up["letters"], given_up["more"]) == (1, False)
     decided = [each["letter_id"] for each in await emitted(ingest, DECISIONS.name)]
     assert decided == [str(letters[1]), str(letters[2]), str(other)]
-    named = (await post(ingest, ":redrive", {"filter": {"ids": [str(other), str(uuid7())]}})).json()
-    assert [stage["name"] for stage in named["receipt"]["stages"]] == [f"graph.redrive.{other}"]
+    named = (await post(ingest, ":redrive", {"filter": {"ids": [str(letters[0]), str(uuid7())]}})).json()
+    assert [stage["name"] for stage in named["receipt"]["stages"]] == [f"graph.redrive.{letters[0]}"]
     none = await post(ingest, ":redrive", {"filter": {"service": "auth"}})
     assert (none.status_code, none.json()["code"]) == (404, "dead_letter_not_found")
+
+
+async def test_a_bulk_says_which_or_all(ingest: Ingest) -> None:
+    await note(ingest, ingest.workspace)
+    for body in (
+        {},
+        {"filter": {}},
+        {"filter": {"service": None}},
+        {"filter": {"subscriptions": "graph.documents"}},
+        {"filter": {"service": "graph"}, "all": True},
+    ):
+        for act in ("redrive", "discard"):
+            refused = await post(ingest, f":{act}", {**body, "reason": "x"} if act == "discard" else body)
+            assert refused.status_code == 422, body
+    assert await emitted(ingest, DECISIONS.name) == []
+    assert (await post(ingest, ":discard", {"all": True, "reason": "x"})).json()["letters"] == 1
+
+
+async def test_what_is_decided_about_is_not_taken_by_another_bulk_until_news_of_it_come(ingest: Ingest) -> None:
+    letter = await note(ingest, ingest.workspace)
+    bulk = {"filter": {"reason": "failed"}}
+    assert await post(ingest, f"/{letter}:correct", {"payload": DocumentDeleted.example().model_dump(mode="json")})
+    assert (await post(ingest, ":redrive", bulk)).json()["letters"] == 1
+    await move(ingest, letter, "dead", waiting=1)  # one more came behind it
+    assert (await post(ingest, ":redrive", bulk)).status_code == 404
+    await move(ingest, letter, "retrying")
+    await move(ingest, letter, "dead")
+    assert (await post(ingest, ":redrive", bulk)).json()["letters"] == 1
+    assert (await post(ingest, ":redrive", bulk)).status_code == 404
+
+    async def wait(tx: Transaction, _: None) -> None:
+        await tx.execute("update dead_letter set decided_at = decided_at - interval '1 hour'")
+
+    await ingest.database.run(ingest.workspace, wait, None)
+    assert (await post(ingest, ":redrive", bulk)).json()["letters"] == 1
+
+
+async def test_of_two_bulks_at_once_one_takes_a_letter(ingest: Ingest) -> None:
+    await note(ingest, ingest.workspace)
+    decided, go_on = asyncio.Event(), asyncio.Event()
+    command = DecideMany(
+        chosen=LetterFilter(), act="redrive", workspace=ingest.workspace, own=ingest.workspace, operator=False
+    )
+
+    async def slow(tx: Transaction, _: None) -> None:
+        await decide_dead_letters.decide_many(tx, command)
+        decided.set()
+        await go_on.wait()
+
+    first = asyncio.create_task(ingest.database.run(ingest.workspace, slow, None))
+    await asyncio.wait_for(decided.wait(), 10)
+    second = asyncio.create_task(ingest.database.run(ingest.workspace, decide_dead_letters.decide_many, command))
+
+    async def waits(tx: Transaction, _: None) -> bool:
+        waiting: int = await tx.fetchval("select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
+        return waiting > 0
+
+    try:
+        await eventually(lambda: ingest.database.run((), waits, None))
+    finally:
+        go_on.set()
+        await first
+    with pytest.raises(DeadLetterNotFound):
+        await second
+
+
+async def test_letters_of_what_services_tell_each_other_are_decided_about_by_operators_alone(ingest: Ingest) -> None:
+    letters = [await note(ingest, ingest.workspace, topic=topic) for topic in ("kgl.identity", "kgl.audit")]
+    assert set(await listed(ingest)) == {str(letter) for letter in letters}
+    for letter in letters:
+        for act, body in (("redrive", None), ("discard", {"reason": "r"}), ("correct", {"payload": {}})):
+            assert (await post(ingest, f"/{letter}:{act}", body)).status_code == 403
+    assert (await post(ingest, ":redrive", {"all": True})).status_code == 404
+    assert await emitted(ingest, DECISIONS.name) == []
+    headers = operator(ingest)
+    one = await ingest.client.post(f"{BASE}/{letters[0]}:redrive", headers=headers)
+    many = await ingest.client.post(f"{BASE}:redrive", json={"all": True}, headers=headers)
+    assert (one.status_code, many.json()["letters"]) == (202, 1)
 
 
 def _requests(letter: UUID) -> list[tuple[str, str, Any]]:
     """A good request to each route."""
     bodies = {"discard": {"reason": "r"}, "break-glass": {"reason": "r"}, "correct": {"payload": {}}}
-    many = {"redrive": {"filter": {}}, "discard": {"filter": {}, "reason": "r"}}
+    many = {"redrive": {"all": True}, "discard": {"all": True, "reason": "r"}}
     found = []
     for route in router.routes:
         path: str = route.path  # type: ignore[attr-defined]
@@ -295,7 +376,7 @@ async def test_an_operator_sees_those_of_all_workspaces_and_of_none_and_has_rece
     assert await listed(ingest, headers, workspace_id=str(other)) == [str(strange)]
     assert (await shown(ingest, nobodys, headers))["workspace_id"] is None
     assert (await shown(ingest, strange, headers))["payload"] == {"a": 1}
-    answer = await ingest.client.post(f"{BASE}:redrive", json={"filter": {}}, headers=headers)
+    answer = await ingest.client.post(f"{BASE}:redrive", json={"all": True}, headers=headers)
     assert (answer.status_code, answer.json()["letters"]) == (202, 3)
     assert {each["OF"] for each in await emitted(ingest, DECISIONS.name)} == {INSTANCE_WORKSPACE}
     async with working(ingest):
@@ -329,6 +410,30 @@ async def test_what_a_module_wrote_for_others_is_read_only_by_breaking_the_glass
         str(other),
         "it hurts",
     )
+
+
+async def test_what_a_module_wrote_for_nobody_knows_whom_is_withheld_and_its_error_shown_nowhere(
+    ingest: Ingest,
+) -> None:
+    letter = await note(ingest, None, topic="kgl.in.tagger", error="Zeppelins moor")
+    other = await note(ingest, uuid7(), topic="kgl.in.tagger", error="Zeppelins moor")
+    await note(ingest, ingest.workspace, topic="kgl.in.tagger", error="Airships moor")
+    headers = operator(ingest)
+    for each in (letter, other):
+        found = await shown(ingest, each, headers)
+        assert (found["withheld"], found["raw"], found["payload"], found["error"]) == (True, None, None, None)
+    answer = await ingest.client.get(BASE, headers=headers)
+    assert [each["error"] for each in answer.json()["items"]] == [None] * 3
+    assert await listed(ingest, headers, error="moor") == []
+    counts = (await ingest.client.get(f"{BASE}/counts", params={"by": ["error"]}, headers=headers)).json()["items"]
+    assert [(each["count"], each["error"]) for each in counts] == [(3, None)]
+    assert len(await listed(ingest, error="moor")) == 1
+    own = (await ingest.client.get(f"{BASE}/counts", params={"by": ["error"]}, headers=ingest.headers)).json()["items"]
+    assert [each["error"] for each in own] == ["Airships moor"]
+    opened = await ingest.client.post(f"{BASE}/{letter}:break-glass", json={"reason": "it hurts"}, headers=headers)
+    assert (opened.json()["payload"], opened.json()["error"]) == ({"a": 1}, "Zeppelins moor")
+    (audited,) = await emitted(ingest, "kgl.audit")
+    assert (audited["action"], audited["scope"], audited["OF"]) == ("dead_letter.break_glass", "instance", None)
 
 
 @asynccontextmanager
@@ -369,10 +474,11 @@ async def test_an_event_that_ingest_itself_cannot_read_is_found_corrected_and_ha
         found = await shown(ingest, UUID(letter))
         assert (found["reason"], found["payload"]["stages"]) == ("unreadable", 7)
         fixed = {**found["payload"], "stages": [{"name": "test.stage"}]}
-        assert (await post(ingest, f"/{letter}:correct", {"payload": fixed})).status_code == 202
-        redriven = await post(ingest, f"/{letter}:redrive")
-        url = redriven.headers["location"]
-        done = await ingest.client.get(url, params={"wait": 10}, headers=ingest.headers)
+        url, headers = f"{BASE}/{letter}", operator(ingest)
+        corrected = await ingest.client.post(f"{url}:correct", json={"payload": fixed}, headers=headers)
+        assert corrected.status_code == 202
+        redriven = await ingest.client.post(f"{url}:redrive", headers=headers)
+        done = await ingest.client.get(redriven.headers["location"], params={"wait": 10}, headers=headers)
         assert done.json()["state"] == "done"
         now = await ingest.client.get(f"/operations/v1/{started.operation_id}", headers=ingest.headers)
         assert [stage["name"] for stage in now.json()["stages"]] == ["test.stage"]
