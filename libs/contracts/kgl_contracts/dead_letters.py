@@ -141,7 +141,7 @@ class DeadLetterMoved(
     workspace_id: UUID | None
     state: LetterState
     reason: str
-    error: str | None = None
+    error: str | None = Field(default=None, description="of the last attempt; with `corrected`: no news")
     attempts: int = Field(ge=0)
     waiting: int | None = Field(default=None, ge=0, description="null: no news")
     next_waiting: tuple[WaitingEvent, ...] = ()

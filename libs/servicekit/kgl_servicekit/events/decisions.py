@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from kgl_contracts.dead_letters import DeadLetterDecided, stage_of, unpacked
 from kgl_contracts.topics import DECISIONS
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.errors import Invalid, Problem
+from kgl_servicekit.errors import Invalid
 from kgl_servicekit.events.dead_letters import (
     DeadLetter,
     DeadLetterMissing,
@@ -23,12 +23,15 @@ from kgl_servicekit.metrics import DEAD_LETTER_ACTS
 
 _FIND = "select id from held_event where subscription = $1 and letter = $2"
 _REMEMBER = "update held_event set redrive_operation = $2, redrive_workspace = $3 where id = $1"
-_REFUSALS = (DeadLetterMissing, NotYetDead, Invalid, ValueError)
+_REFUSALS = (DeadLetterMissing, NotYetDead, Invalid)  # all of them before anything is written
 
 
 def decision_subscription(service: str, others: Sequence[Subscription]) -> Subscription:
-    """The subscription that carries out what was decided about the letters of a service, its own included."""
-    subscription = Subscription(f"{service}.decisions", topic=DECISIONS)
+    """The subscription that carries out what was decided about the letters of a service, its own included.
+
+    Each in a transaction of its own: in one, decisions would take the locks of their keys in any order.
+    """
+    subscription = Subscription(f"{service}.decisions", topic=DECISIONS, batch=1)
     known = {each.name: each for each in (*others, subscription)}
 
     @subscription.on(DeadLetterDecided)
@@ -46,7 +49,7 @@ async def _carry_out(tx: Transaction, known: Mapping[str, Subscription], decisio
     try:
         await _act(tx, known, decision)
     except _REFUSALS as refused:
-        await tx.report(stage, "failed", error=refused.code if isinstance(refused, Problem) else "invalid")
+        await tx.report(stage, "failed", error=refused.code)
         outcome = "refused"
     else:
         await tx.report(stage, "running" if decision.act == "redrive" else "done")
@@ -69,4 +72,11 @@ async def _act(tx: Transaction, known: Mapping[str, Subscription], decision: Dea
     elif decision.act == "discard":
         await discard(of_letter, (letter, decision.reason or ""))
     else:
-        await correct(of_letter, (letter, unpacked(decision.value or "")))
+        await correct(of_letter, (letter, _corrected(decision)))
+
+
+def _corrected(decision: DeadLetterDecided) -> bytes:
+    try:
+        return unpacked(decision.value or "")
+    except ValueError as wrong:
+        raise Invalid(str(wrong)) from wrong

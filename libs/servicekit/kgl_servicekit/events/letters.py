@@ -97,9 +97,9 @@ async def tell_end(tx: Transaction, row: asyncpg.Record, state: LetterState, not
 
 
 async def tell_corrected(tx: Transaction, row: asyncpg.Record, value: bytes) -> None:
-    """Tell what is to be handled instead of the data that came."""
+    """Tell what is to be handled instead of the data that came; the error is known, and the event may be full."""
     if row["letter"] is not None:
-        await _emit(tx, row, _moved(tx, row, row["state"], corrected=packed(value)))
+        await _emit(tx, row, _moved(tx, row, row["state"], corrected=packed(value), error=None))
 
 
 async def report_redrive(
@@ -139,16 +139,8 @@ def _stands(tx: Transaction, row: asyncpg.Record) -> DeadLetterMoved:
 
 
 def _moved(tx: Transaction, row: asyncpg.Record, state: LetterState, **news: object) -> DeadLetterMoved:
-    return DeadLetterMoved(
-        letter_id=row["letter"],
-        workspace_id=row["workspace_id"],
-        state=state,
-        reason=row["reason"],
-        error=_error(row),
-        attempts=row["attempts"],
-        at=tx.now,
-        **news,
-    )
+    known = {"reason": row["reason"], "error": _error(row), "attempts": row["attempts"], "at": tx.now}
+    return DeadLetterMoved(letter_id=row["letter"], workspace_id=row["workspace_id"], state=state, **{**known, **news})
 
 
 def _noted(tx: Transaction, row: asyncpg.Record, letter: UUID) -> DeadLetterNoted:

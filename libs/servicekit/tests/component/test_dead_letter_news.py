@@ -1,5 +1,6 @@
 """What a service tells of its dead letters, and what it does when it is told what was decided about them."""
 
+import base64
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from prometheus_client import REGISTRY
 
@@ -294,6 +296,66 @@ async def test_a_correction_and_then_a_redrive_handle_the_new_data(
     corrected = [each for each in await news(database) if each.get("corrected")]
     assert [unpacked(each["corrected"]) for each in corrected] == [value]
     assert (f"counter.correct.{letter}", "done", None) in await stages(database)
+
+
+async def test_a_correction_as_large_as_an_event_is_told_without_the_error_of_the_data_that_came(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, document = Handler(), uuid7()
+    more = base64.b64encode(os.urandom(46_850)).decode()
+    value = orjson.dumps({"document_id": str(document), "version": 7, "more": more})
+    assert EVENT_LIMIT - 2600 < len(packed(value)) < EVENT_LIMIT - 2048
+
+    async def lengthen(tx: Transaction, _: None) -> None:
+        await tx.execute("update held_event set error = repeat('x', 4000)")
+
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        await database.run((), lengthen, None)
+        decided.send(letter, "correct", value=packed(value))
+        assert await eventually(lambda: _reported(database, 1)) == [(f"counter.correct.{letter}", "done", None)]
+    last = (await news(database))[-1]
+    assert (unpacked(last["corrected"]), last["error"]) == (value, None)
+
+
+async def test_a_decision_that_fails_midway_leaves_nothing_behind(
+    database: Database, bus: MemoryBus, decided: Decided, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unable(*_: object) -> None:
+        raise EventRefused("larger than an event can be")
+
+    monkeypatch.setattr("kgl_servicekit.events.dead_letters.tell_corrected", unable)
+    handler, document = Handler(), uuid7()
+    value = DocumentDeleted(document_id=document, version=7).model_dump_json().encode()
+    async with at_work(database, bus, handler):
+        letter = await _letter(database, bus, handler, document)
+        decided.send(letter, "correct", value=packed(value))
+        await eventually(lambda: _held(database, 2))
+    rows = {row["subscription"]: row for row in await held(database)}
+    assert rows["counter.documents"]["corrected"] is None
+    assert (rows["counter.decisions"]["state"], rows["counter.decisions"]["reason"]) == ("retrying", "failed")
+    assert await stages(database) == []
+
+
+async def test_decisions_that_come_together_are_each_carried_out_in_their_own_transaction(
+    database: Database, bus: MemoryBus, decided: Decided
+) -> None:
+    handler, documents = Handler(), [uuid7(), uuid7()]
+    handler.reject = {1}
+    for document in documents:
+        bus.append(record(document, 1))
+    async with at_work(database, bus, handler):
+        letters = [UUID(each["letter_id"]) for each in await eventually(lambda: _told(database, 2))]
+    for letter in letters:
+        decided.send(letter, "discard", reason="a test event")
+    async with at_work(database, bus, handler):
+        await eventually(lambda: _reported(database, 2))
+
+    async def transactions(tx: Transaction, _: None) -> int:
+        found: int = await tx.fetchval("select count(distinct xmin::text) from outbox_log where topic = 'kgl.audit'")
+        return found
+
+    assert await database.run((), transactions, None) == 2
 
 
 async def test_a_discard_is_told_with_its_reason(database: Database, bus: MemoryBus, decided: Decided) -> None:
