@@ -1,18 +1,21 @@
 """What `kgl dead-letters` asks of the API, and what is meant by its arguments."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from kgl_client.api import Api
+from kgl_client.api import Api, ApiProblem
 from kgl_servicekit.ids import uuid7
 
 BASE = "/dead-letters/v1"
 _ALIASES = {"operation": "operation_id", "workspace": "workspace_id", "since": "dead_at_gte", "until": "dead_at_lt"}
 FILTERS = ("service", "subscription", "topic", "type", "reason", "error", "key", "state", *_ALIASES)
 _WAIT = 30.0
+_PAUSE = 0.5
+_ENDED = frozenset({"done", "superseded", "skipped", "failed", "cancelled"})
 _MOST = 400  # letters of one decision
 
 
@@ -86,23 +89,36 @@ async def decide(api: Api, letter: str, act: str, body: Any) -> Any:
 
 async def decide_all(
     api: Api, which: Sequence[str] | None, act: str, body: Mapping[str, Any], *, everything: bool
-) -> list[Any]:
-    """The receipts of a decision about letters by id, or by what they have in common; the oldest first."""
+) -> tuple[list[Any], list[str]]:
+    """The receipts of a decision about letters by id, or by what they have in common, the oldest first.
+
+    And the ids of those that it was not made about: they are dead no more, or decided about already.
+    """
     if not which and not everything:
         raise Refused("say which: ids, name=value, or --all")
     ids = ids_of(which) or [letter["id"] async for letter in chosen_letters(api, which, state="dead")][::-1]
     if len(ids) == 1:
-        return [await decide(api, ids[0], act, body or None)]
-    receipts = []
+        return [await decide(api, ids[0], act, body or None)], []
+    receipts, left = [], []
     for first in range(0, len(ids), _MOST):
-        chosen = {"filter": {"ids": ids[first : first + _MOST]}}
-        receipts.append((await api.post(f"{BASE}:{act}", {**body, **chosen}, repeat_key=str(uuid7())))["receipt"])
-    return receipts
+        asked = ids[first : first + _MOST]
+        taken: set[str] = set()
+        try:
+            made = await api.post(f"{BASE}:{act}", {**body, "filter": {"ids": asked}}, repeat_key=str(uuid7()))
+        except ApiProblem as problem:
+            if problem.code != "dead_letter_not_found":
+                raise
+        else:
+            receipts.append(made["receipt"])
+            taken = {stage["name"].rpartition(".")[2] for stage in made["receipt"]["stages"]}
+        left += [id for id in asked if id not in taken]
+    return receipts, left
 
 
 async def ended(api: Api, receipt: Mapping[str, Any]) -> Any:
-    """The receipt when it has ended."""
+    """The receipt when all its stages have ended; as a whole it is failed with the first that is."""
     while True:
         shown = await api.get(f"/operations/v1/{receipt['id']}", params={"wait": _WAIT})
-        if shown["state"] != "running":
+        if all(stage["state"] in _ENDED for stage in shown["stages"]):
             return shown
+        await asyncio.sleep(_PAUSE)

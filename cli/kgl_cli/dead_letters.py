@@ -127,8 +127,8 @@ def redrive(
     """Try letters again, each for its subscription alone; what waits behind them follows in order."""
 
     async def work(api: Api) -> int:
-        receipts = await decide_all(api, which, "redrive", {}, everything=everything)
-        return await _told(api, receipts, "handled", wait=wait)
+        receipts, left = await decide_all(api, which, "redrive", {}, everything=everything)
+        return await _told(api, receipts, "handled", left=left, wait=wait)
 
     _run(work, target)
 
@@ -145,8 +145,8 @@ def discard(
     async def work(api: Api) -> int:
         if not reason:
             raise Refused("say why: --reason '...'")
-        receipts = await decide_all(api, which, "discard", {"reason": reason}, everything=everything)
-        return await _told(api, receipts, "given up")
+        receipts, left = await decide_all(api, which, "discard", {"reason": reason}, everything=everything)
+        return await _told(api, receipts, "given up", left=left)
 
     _run(work, target)
 
@@ -215,15 +215,20 @@ def _sentence(refused: Exception) -> str:
     return "\n".join([str(refused), *(f"  {each.get('pointer')}: {each.get('detail')}" for each in places)])
 
 
-async def _told(api: Api, receipts: Sequence[Any], word: str, *, wait: bool = True) -> int:
-    """Wait for what was decided, and say how it ended; 1 if any of it failed."""
-    if not wait:
+async def _told(api: Api, receipts: Sequence[Any], word: str, *, left: Sequence[str] = (), wait: bool = True) -> int:
+    """Wait for what was decided, and say how each letter ended; 1 if any of them otherwise than done."""
+    if wait:
+        stages = [stage for receipt in receipts for stage in (await ended(api, receipt))["stages"]]
+        others = [
+            f"{stage['name']}: {stage['error'] or stage['state']}" for stage in stages if stage["state"] != "done"
+        ]
+        others += [f"{id}: dead no more, or decided about already" for id in left]
+        done = len(stages) + len(left) - len(others)
+        console.print(f"{done} {word}" + (f", {len(others)} not" if others else ""))
+    else:
         for receipt in receipts:
             console.print(f"receipt {receipt['id']}")
-        return 0
-    stages = [stage for receipt in receipts for stage in (await ended(api, receipt))["stages"]]
-    failed = [stage for stage in stages if stage["state"] == "failed"]
-    console.print(f"{len(stages) - len(failed)} {word}" + (f", {len(failed)} not" if failed else ""))
-    for stage in failed:
-        console.print(f"  {stage['name']}: {stage['error']}")
-    return 1 if failed else 0
+        others = [f"{id}: dead no more, or decided about already" for id in left]
+    for each in others:
+        console.print(f"  {each}", soft_wrap=True)
+    return 1 if others else 0

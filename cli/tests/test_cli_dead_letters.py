@@ -1,10 +1,24 @@
 """What the arguments of `kgl dead-letters` mean."""
 
+import json
+from typing import Any
+
+import httpx
 import pytest
 from typer.testing import CliRunner
 
-from kgl_cli.dead_letter_requests import Refused, change_of, changed, filter_of, ids_of, json_of
+from kgl_cli import dead_letters
+from kgl_cli.dead_letter_requests import (
+    Refused,
+    change_of,
+    changed,
+    decide_all,
+    filter_of,
+    ids_of,
+    json_of,
+)
 from kgl_cli.main import app
+from kgl_client.api import Api
 
 ID = "01a215fc-b626-75f5-ac52-ad00deed99ee"
 
@@ -33,6 +47,44 @@ def test_changes_are_json_or_words_at_a_place_of_the_data() -> None:
             changed(nowhere, [change_of("a.b=1")])
     with pytest.raises(Refused, match="line 3 is no JSON"):
         json_of(b"{", "line 3")
+
+
+async def test_a_bulk_is_over_when_each_letter_is_and_those_that_are_not_done_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgl_cli.dead_letter_requests._PAUSE", 0.0)
+    ids = [ID[:-1] + str(n) for n in range(5)]
+    ends = iter((["done", "failed", "running", "waiting"], ["done", "failed", "done", "superseded"]))
+
+    def receipt(states: list[str]) -> dict[str, Any]:
+        named = zip(ids, states, strict=False)
+        stages = [{"name": f"graph.redrive.{id}", "state": state, "error": None} for id, state in named]
+        return {"id": ID, "state": "failed", "stages": stages}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json=receipt(next(ends)))
+        assert json.loads(request.content) == {"filter": {"ids": ids}}
+        return httpx.Response(202, json={"receipt": receipt(["waiting"] * 4), "letters": 4, "more": False})
+
+    async with Api("http://kgl", "key", transport=httpx.MockTransport(answer)) as api:
+        receipts, left = await decide_all(api, ids, "redrive", {}, everything=False)
+        assert await dead_letters._told(api, receipts, "handled", left=left) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "2 handled, 3 not",
+        f"  graph.redrive.{ids[1]}: failed",
+        f"  graph.redrive.{ids[3]}: superseded",
+        f"  {ids[4]}: dead no more, or decided about already",
+    ]
+
+
+async def test_a_bulk_that_is_about_none_any_more_names_them_all() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, json={"code": "dead_letter_not_found", "detail": "none", "status": 404})
+
+    ids = [ID[:-1] + str(n) for n in range(2)]
+    async with Api("http://kgl", "key", transport=httpx.MockTransport(answer)) as api:
+        assert await decide_all(api, ids, "discard", {"reason": "r"}, everything=False) == ([], ids)
 
 
 def test_without_a_system_one_line_says_what_to_do(tmp_path_factory: pytest.TempPathFactory) -> None:
