@@ -16,6 +16,7 @@ _AHEAD = 3
 _DELETE = (
     "delete from idempotency_key where created_at < now() - interval '24 hours'",
     "delete from job where state in ('done', 'cancelled') and ended_at < now() - interval '7 days'",
+    "delete from job where state = 'failed' and ended_at < now() - interval '30 days'",
 )
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.maintenance import OUTBOX_DAYS, tidy
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import JobFailed, Unavailable
 from kgl_servicekit.jobs.runner import Job, JobRunner, LeaseLost
@@ -63,6 +64,26 @@ async def test_what_a_job_does_belongs_to_the_run_of_its_receipt(database: Datab
     async with running(JobRunner(database, handled_by(looking), None, worker="w")):
         await eventually(lambda: in_state(database, job, "done"))
     assert runs == [(1, 3), (2, 3)]
+
+
+async def test_a_failed_job_goes_with_its_data_after_a_month(database: Database) -> None:
+    young, old = [await start_job(database, name) for name in ("young", "old")]
+
+    async def fail(tx: Transaction, _: None) -> None:
+        await tx.execute(
+            """update job set state = 'failed',
+                   ended_at = now() - case id when $1 then 31 else 29 end * interval '1 day'
+               where id = any($2::uuid[])""",
+            old,
+            [young, old],
+        )
+
+    async def left(tx: Transaction, _: None) -> list[object]:
+        return [row["id"] for row in await tx.fetch("select id from job")]
+
+    await database.run((), fail, None)
+    await database.run((), tidy, OUTBOX_DAYS)
+    assert await database.run((), left, None) == [young]
 
 
 async def test_the_same_key_is_worked_once(database: Database) -> None:

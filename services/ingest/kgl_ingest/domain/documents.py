@@ -100,8 +100,13 @@ def _planned(name: str, module: PlannedModule) -> PlannedStage:
     )
 
 
-KEPT_DAYS = {"events": 14, "dead_letters_of_modules": 30}
-"""What a deletion leaves until the bus forgets it, as its topics are declared. Events carry ids and no text."""
+KEPT_DAYS = {"events": 14, "dead_letters_of_modules": 30, "failed_jobs": 30}
+"""What a deletion leaves, and for how many days: on the bus, as its topics are declared, and in the line of jobs.
+
+Events of our services carry ids and no text. What a module sent about the document may carry some: where its event
+became a dead letter, or the job that was to take it failed, the data stay there. A failed job goes after its days; a
+dead letter has none, since it stays until somebody decides about it.
+"""
 
 DELETE_PLAN = (
     PlannedStage(name="ingest.erase"),
