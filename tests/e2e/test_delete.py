@@ -37,7 +37,7 @@ def test_the_words_of_a_deleted_document_are_nowhere_any_more() -> None:
             *("files", "texts", "chunks", "mentions", "entities", "relations", "results", "drafts", "links")
         }
         assert all(removed[kind] > 0 for kind in removed.keys() - {"links", "relations"}), removed
-        assert set(told["ingest.erase"]["kept_until"]) == {"events", "dead_letters_of_modules"}
+        assert set(told["ingest.erase"]["kept_until"]) == {"events", "dead_letters_of_modules", "failed_jobs"}
         assert (asyncio.run(_rows(system)), list(_files(system))) == ([], [])
 
 
