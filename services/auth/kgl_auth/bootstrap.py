@@ -1,6 +1,6 @@
 """Composition of the auth service: the only place that builds its parts."""
 
-import asyncio
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,8 +18,8 @@ from kgl_auth.settings import AuthSettings
 from kgl_auth.use_cases.delete_expired import delete_expired
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.service import Service
+from kgl_servicekit.waiting import repeat
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -58,7 +58,7 @@ def build(settings: AuthSettings, bus: Bus, keycloak_transport: httpx.AsyncBaseT
         heartbeat=heartbeat,
         authority=parts.authority,
         loops=[
-            lambda: _delete_expired_hourly(database),
+            lambda: repeat(partial(_delete_all_expired, database), 3600, postponed="expired.postponed"),
             *parts.loops,
             ChainWatch(database, rest=settings.audit_check_seconds).run,
         ],
@@ -67,11 +67,6 @@ def build(settings: AuthSettings, bus: Bus, keycloak_transport: httpx.AsyncBaseT
     )
 
 
-async def _delete_expired_hourly(database: Database) -> None:
-    while True:
-        try:
-            while (deleted := await database.run((), delete_expired, None)) > 0:
-                logger.bind(rows=deleted).info("expired.deleted")
-        except Unavailable as out:
-            logger.bind(error=str(out)).warning("expired.postponed")
-        await asyncio.sleep(3600)
+async def _delete_all_expired(database: Database) -> None:
+    while (deleted := await database.run((), delete_expired, None)) > 0:
+        logger.bind(rows=deleted).info("expired.deleted")

@@ -10,7 +10,7 @@ from kgl_auth.db.signing_keys import delete_gone_keys, list_key_times
 from kgl_auth.domain.tokens import SigningKey
 from kgl_auth.use_cases.rotate_keys import RotateKeys, rotate_keys
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.waiting import repeat
 
 _CHECKED_EVERY = 600.0
 
@@ -27,12 +27,7 @@ class KeyRotation:
 
     async def run(self) -> None:
         """Check every 10 minutes, until cancelled."""
-        while True:
-            try:
-                await self.check()
-            except Unavailable as out:
-                logger.bind(error=str(out)).warning("signing_key.rotation_postponed")
-            await asyncio.sleep(_CHECKED_EVERY)
+        await repeat(self.check, _CHECKED_EVERY, postponed="signing_key.rotation_postponed")
 
     async def check(self) -> None:
         """Rotate if the newest key is due, and delete those that are gone. The first key is not made here."""

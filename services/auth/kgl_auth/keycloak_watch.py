@@ -1,6 +1,5 @@
 """What happens at Keycloak is noticed here: who is disabled, deleted or logged out, and whose groups change."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ from kgl_auth.use_cases.end_session import EndForeignSession, EndSession, end_fo
 from kgl_auth.use_cases.revoke_user import RevokeUser, revoke_user
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.waiting import repeat
 
 _NAME = "keycloak"
 _OVERLAP = timedelta(seconds=30)  # an event may be seen some time after the moment that it bears
@@ -53,12 +52,7 @@ class KeycloakWatch:
 
     async def run(self) -> None:
         """Read until cancelled; an outage of Keycloak or of the database is waited for."""
-        while True:
-            try:
-                await self.read()
-            except Unavailable as out:
-                logger.bind(error=str(out)).warning("keycloak.events_postponed")
-            await asyncio.sleep(self._settings.keycloak_events_seconds)
+        await repeat(self.read, self._settings.keycloak_events_seconds, postponed="keycloak.events_postponed")
 
     async def read(self) -> None:
         """Take in what has happened since the last time. Raises Unavailable; what was taken in is not undone."""

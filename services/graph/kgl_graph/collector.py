@@ -1,26 +1,21 @@
 """The loop that deletes results which no request names: whoever gave them came too late, or a crash came before."""
 
-import asyncio
 from datetime import timedelta
+from functools import partial
 
 from loguru import logger
 
 from kgl_graph.db import requests
 from kgl_graph.domain.results import FOLDER, workspace_of_key
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.orphans import Orphans
 from kgl_servicekit.objects.port import ObjectStore
+from kgl_servicekit.waiting import repeat
 
 
 async def collect_results(database: Database, objects: ObjectStore, age: timedelta, every: float) -> None:
     """Compare the store with the requests every so many seconds, until cancelled."""
-    while True:
-        await asyncio.sleep(every)
-        try:
-            await collect_once(database, objects, age)
-        except Unavailable as out:
-            logger.bind(error=str(out)).warning("collector.paused")
+    await repeat(partial(collect_once, database, objects, age), every, postponed="collector.paused", first=every)
 
 
 async def collect_once(database: Database, objects: ObjectStore, age: timedelta) -> int:

@@ -1,14 +1,11 @@
 """The composition root of ingest: the only place that builds its stores and clients."""
 
-import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from loguru import logger
 
 from kgl_ingest.api import dead_letters, documents, limits, operations
 from kgl_ingest.collector import BlobCollector
@@ -24,9 +21,9 @@ from kgl_ingest.settings import IngestSettings
 from kgl_ingest.unfinished import watch_unfinished
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
+from kgl_servicekit.waiting import repeat
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 EVENT_HANDLERS = (snapshots.on_snapshot_requested, letters.on_dead_letter_noted, letters.on_dead_letter_moved)
@@ -50,13 +47,9 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
     def collect() -> Coroutine[Any, Any, None]:
         return collector.run(settings.collect_every, settings.compare_every)
 
-    async def trim_letters() -> None:
-        while True:
-            try:
-                await database.run((), trim, SETTLED_DAYS)
-            except Unavailable as out:
-                logger.bind(error=str(out)).warning("dead_letters.trim_postponed")
-            await asyncio.sleep(_TRIM_SECONDS)
+    def trim_letters() -> Coroutine[Any, Any, None]:
+        forget = partial(database.run, (), trim, SETTLED_DAYS)
+        return repeat(forget, _TRIM_SECONDS, postponed="dead_letters.trim_postponed")
 
     @asynccontextmanager
     async def parser_processes() -> AsyncIterator[None]:

@@ -1,26 +1,20 @@
 """The loop that shows what does not get on: the oldest unfinished operation, and stages past their deadline."""
 
-import asyncio
+from functools import partial
 
 import asyncpg
-from loguru import logger
 
 from kgl_ingest.metrics import OVERDUE, UNFINISHED_OLDEST
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.errors import Unavailable
+from kgl_servicekit.waiting import repeat
 
 _EVERY = 15.0
 
 
 async def watch_unfinished(database: Database) -> None:
     """Sample every 15 s, until cancelled."""
-    while True:
-        try:
-            await sample_unfinished(database)
-        except Unavailable as out:
-            logger.bind(error=str(out)).debug("unfinished.not_sampled")
-        await asyncio.sleep(_EVERY)
+    await repeat(partial(sample_unfinished, database), _EVERY, postponed="unfinished.not_sampled", level="DEBUG")
 
 
 async def sample_unfinished(database: Database) -> None:

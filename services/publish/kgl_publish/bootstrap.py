@@ -1,11 +1,10 @@
 """The composition root of publish: the only place that builds its clients."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-
-from loguru import logger
+from typing import Any
 
 from kgl_publish.api import endpoints, events, feed, live
 from kgl_publish.consumers.operations import publish_operations
@@ -17,8 +16,8 @@ from kgl_publish.stores.egress import Egress
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.service import Service
+from kgl_servicekit.waiting import repeat
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 JOB_HANDLERS = (deliver.deliver,)
@@ -37,13 +36,9 @@ def build(settings: PublishSettings, bus: Bus) -> Service:
         finally:
             await egress.close()  # only workers send, and they end before or without the API
 
-    async def trim_live() -> None:
-        while True:
-            try:
-                await database.run((), _trim, settings.live_retention)
-            except Unavailable as out:
-                logger.bind(error=str(out)).warning("live.trim_postponed")
-            await asyncio.sleep(_TRIM_SECONDS)
+    def trim_live() -> Coroutine[Any, Any, None]:
+        forget = partial(database.run, (), _trim, settings.live_retention)
+        return repeat(forget, _TRIM_SECONDS, postponed="live.trim_postponed")
 
     return Service(
         name="publish",

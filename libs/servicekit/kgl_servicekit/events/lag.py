@@ -39,7 +39,7 @@ class LagWatch:
     def __init__(self, patience: float = 120.0) -> None:
         self._patience = patience
         self._seen: dict[tuple[str, int], _Seen] = {}
-        self._still: dict[str, int] = {}
+        self._still: set[str] = set()
 
     async def run(self, database: Database, bus: Bus, subscriptions: Sequence[Subscription]) -> None:
         """Measure until cancelled; during an outage the last measures stay, and nobody is blamed for it afterwards."""
@@ -73,11 +73,11 @@ class LagWatch:
             elif now - seen.since >= self._patience:
                 still += behind[partition]
         CONSUMER_STANDS_STILL.labels(subscription).set(still)
-        if still and subscription not in self._still:
+        if not still:
+            self._still.discard(subscription)
+        elif subscription not in self._still:
+            self._still.add(subscription)
             logger.bind(subscription=subscription, behind=still).error("consumer.stands_still")
-        self._still.pop(subscription, None)
-        if still:
-            self._still[subscription] = still
 
     async def check(self) -> None:
         """Raise Unavailable for subscriptions that stand still."""

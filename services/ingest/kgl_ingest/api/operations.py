@@ -19,11 +19,9 @@ from kgl_servicekit.waiting import wait_until_set
 
 router = ApiRouter(tags=["operations"])
 
+OPERATOR = "instance:operations"
 _YOUNG = 60.0  # seconds within which an accepted receipt may still be on its way to the list
 _PATIENCE = 5.0
-
-
-OPERATOR = "instance:operations"
 
 
 @router.get("", permission="operations:read", or_instance=OPERATOR)
