@@ -1,4 +1,6 @@
-"""Files through the edge: by the API and by signed links, each against MinIO itself, with one client and one file."""
+"""Files through the edge: by the API and by signed links, each against MinIO itself, with one client and one file.
+
+All are asked at the addresses of their containers: how Docker publishes a port is not measured."""
 
 import os
 import secrets
@@ -28,23 +30,27 @@ async def measure() -> list[Result]:
 
 async def _measured(stack: Stack) -> list[Result]:
     bare = _Bare(f"http://{await stack.address('minio')}:9000", stack)
-    async with stack.client() as edge, httpx.AsyncClient(timeout=60, trust_env=False) as client:
-        receipt = await _upload(edge, os.urandom(FILE))
+    async with (
+        await stack.near_client() as edge,
+        await stack.near_client(anonymous=True) as anonymous,
+        httpx.AsyncClient(timeout=60, trust_env=False) as client,
+    ):
+        receipt = await _upload(edge, _file())
         document = f"/ingest/v1/documents/{receipt['subject']}"
-        link = (await edge.get(f"{document}/file/link")).json()["url"]
+        link = (await edge.get(f"{document}/file/link")).json()["url"].removeprefix(stack.url)
         stored = bare.link("PUT")
-        await _put(client, stored, os.urandom(FILE))
+        await _put(client, stored, _file())
         there = bare.link("GET", stored)
 
         async def upload() -> float:
-            contents = [os.urandom(FILE) for _ in range(TIMES)]
+            contents = [_file() for _ in range(TIMES)]
             begun = time.perf_counter()
             for content in contents:
                 await _upload(edge, content)
             return _rate(begun)
 
         async def put() -> float:
-            contents = [os.urandom(FILE) for _ in range(TIMES)]
+            contents = [_file() for _ in range(TIMES)]
             begun = time.perf_counter()
             for content in contents:
                 await _put(client, bare.link("PUT"), content)
@@ -58,7 +64,7 @@ async def _measured(stack: Stack) -> list[Result]:
 
         uploads = await in_turn(upload, put)
         downloads = await in_turn(lambda: download(edge, f"{document}/file"), lambda: download(client, there))
-        links = await in_turn(lambda: download(client, link), lambda: download(client, there))
+        links = await in_turn(lambda: download(anonymous, link), lambda: download(client, there))
     return [
         at_least("files: upload through edge and API, against MinIO itself", "MB/s", uploads, 0.85),
         at_least("files: download through edge and API, against MinIO itself", "MB/s", downloads, 0.85),
@@ -99,6 +105,11 @@ async def _get(client: httpx.AsyncClient, url: str) -> None:
         async for block in answer.aiter_raw():
             size += len(block)
     assert size == FILE
+
+
+def _file() -> bytes:
+    """What passes for a PDF, and is another file each time."""
+    return b"%PDF-1.7\n" + os.urandom(FILE - 9)
 
 
 def _rate(begun: float) -> float:

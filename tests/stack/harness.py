@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -46,6 +47,14 @@ class Stack:
         headers = {"Authorization": f"Bearer {key or self.credentials.api_key}"}
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
+    async def near_client(self, *, anonymous: bool = False) -> httpx.AsyncClient:
+        """The same, past the process by which Docker publishes a port: at the address of the container itself."""
+        headers = {"Host": urlsplit(self.url).netloc}
+        if not anonymous:
+            headers["Authorization"] = f"Bearer {self.credentials.api_key}"
+        near = f"http://{await self.address('edge', network='edge')}:8080"
+        return httpx.AsyncClient(base_url=near, headers=headers, timeout=60, trust_env=False)
+
     def container(self, service: str, number: int = 1) -> str:
         return f"{self.project}-{service}-{number}"
 
@@ -62,12 +71,12 @@ class Stack:
         """What docker compose says, for this system."""
         return await self.docker("compose", "--env-file", os.environ["KGL_ENV_FILE"], *arguments, check=check)
 
-    async def address(self, service: str, number: int = 1) -> str:
-        """The address of a container in the inner network."""
+    async def address(self, service: str, number: int = 1, *, network: str = "data") -> str:
+        """The address of a container in the inner network, or in that of the edge."""
         said = await self.docker(
             "inspect", "--format", "{{json .NetworkSettings.Networks}}", self.container(service, number)
         )
-        found: str = json.loads(said)[f"{self.project}_data"]["IPAddress"]
+        found: str = json.loads(said)[f"{self.project}_{network}"]["IPAddress"]
         return found
 
     async def readiness(self, service: str, number: int = 1) -> Answer | None:

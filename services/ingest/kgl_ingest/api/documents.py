@@ -1,5 +1,6 @@
 """/ingest/v1/documents: documents and their versions."""
 
+import asyncio
 import contextlib
 import hashlib
 import time
@@ -72,7 +73,7 @@ def _receipt(receipt: Receipt) -> Reply:
 
 async def _accept(upload: Upload, caller: Caller, run: Run, outside: Outside, document: UUID | None) -> Receipt:
     """Store the file first, unless it is there: the transaction that accepts it then only refers to it."""
-    sha256 = hashlib.sha256(upload.content).hexdigest()
+    sha256 = (await asyncio.to_thread(hashlib.sha256, upload.content)).hexdigest()
     living = await run.read(blobs.living_generation, sha256)
     if living is not None:
         with contextlib.suppress(BlobGone):

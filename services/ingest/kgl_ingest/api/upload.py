@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from kgl_ingest.api.problems import ContentEmpty, ContentRefused, UploadMalformed
@@ -13,6 +14,7 @@ from kgl_ingest.domain.charsets import declared_charset
 from kgl_ingest.domain.documents import OnDuplicate
 from kgl_ingest.domain.media_types import EmptyDocument, MediaType, UnsupportedMediaType, recognise
 from kgl_servicekit.errors import TooLarge
+from kgl_servicekit.http.body import FormMalformed
 
 _NAME = 255
 M = TypeVar("M", bound=BaseModel)
@@ -51,17 +53,22 @@ class Upload:
 
 async def _upload(request: Request) -> Upload:
     # the whole body first: an Idempotency-Key compares it, and the form is then read from memory
-    await request.body()
+    body = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _from_form(request)
+        return await _from_form(request, len(body))
     if kind == "application/json":
         return _from_json(await request.json())
     raise ContentRefused("Send multipart/form-data with one `file`, or application/json with `text`.")
 
 
-async def _from_form(request: Request) -> Upload:
-    form = await request.form(max_files=1, max_fields=10)
+async def _from_form(request: Request, size: int) -> Upload:
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=10)
+    parser.spool_max_size = size + 1  # it is in memory already, and need not go by way of a disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as wrong:
+        raise FormMalformed from wrong
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise UploadMalformed(errors=[{"pointer": "#/file", "detail": "one file is needed"}])

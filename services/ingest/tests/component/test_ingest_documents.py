@@ -163,6 +163,13 @@ async def test_what_is_no_document_is_refused(
     assert await emitted(ingest) == []
 
 
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+async def test_a_form_that_cannot_be_read_is_refused(ingest: Ingest, kind: str) -> None:
+    headers = ingest.headers | {"Content-Type": kind}
+    answer = await ingest.client.post("/ingest/v1/documents", content=b"--y\r\nno form", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "form_malformed")
+
+
 @pytest.mark.parametrize(
     "options",
     [
