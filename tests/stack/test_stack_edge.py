@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -150,3 +152,46 @@ async def test_a_live_connection_is_upgraded_through_the_edge(stack: Stack) -> N
 async def connected(stack: Stack) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     place = urlsplit(stack.url)
     return await asyncio.open_connection(place.hostname, place.port)
+
+
+async def test_processes_that_come_are_used_and_those_that_die_are_not_seen(stack: Stack) -> None:
+    statuses: list[int] = []
+    scale = ("up", "--detach", "--wait", "--no-recreate", "--scale")
+
+    async def ask() -> None:
+        async with stack.client() as client:
+            while True:
+                statuses.append((await client.get("/content/v1/items", params={"limit": 1})).status_code)
+                await asyncio.sleep(0.02)  # below the edge's rate for one address
+
+    async def both_serve() -> bool:
+        lines = (await stack.docker("logs", "--since", "2s", stack.container("edge"))).splitlines()
+        served = {json.loads(line)["upstream"] for line in lines if '"/content/v1/items"' in line}
+        return len(served) == 2
+
+    asking = asyncio.create_task(ask())
+    try:
+        await stack.compose(*scale, "content-api=2", "content-api")
+        await eventually(both_serve, within=10, every=0.5, what="the second process is not used")
+        await stack.docker("kill", "--signal", "KILL", stack.container("content-api", 2))
+        await asyncio.sleep(4)
+    finally:
+        asking.cancel()
+        await stack.compose(*scale, "content-api=1", "content-api")
+    assert set(statuses) == {200}, Counter(statuses)
+
+
+async def test_a_process_made_anew_is_found_where_it_is_now(stack: Stack) -> None:
+    await stack.compose("rm", "--stop", "--force", "content-api")
+    async with stack.client() as client:
+        assert (await client.get("/content/v1/items")).status_code in {502, 504}
+        occupied = await stack.docker("run", "--detach", "--rm", "--network", f"{stack.project}_edge", "nginx:1.28")
+        try:  # its former address is taken
+            await stack.compose("up", "--detach", "--wait", "--no-recreate", "content-api")
+
+            async def served() -> bool:
+                return (await client.get("/content/v1/items")).status_code == 200
+
+            await eventually(served, within=10, every=0.5)
+        finally:
+            await stack.docker("stop", occupied.strip())
