@@ -79,6 +79,20 @@ class DocumentParsed(
     )
 
 
+class DocumentCancelled(
+    EventData, type="ingest.document.cancelled.v1", topic=DOCUMENTS, key="document_id", consumers=("graph",)
+):
+    """Somebody cancelled the work on a parsed version: what no module has answered is wanted no more.
+
+    The version stays, searchable and with what was made of the answers that had come.
+    """
+
+    model_config = with_example(document_id=_DOCUMENT, version=1)
+
+    document_id: UUID
+    version: int = Field(ge=1)
+
+
 class DocumentDeleted(
     EventData,
     type="ingest.document.deleted.v1",

@@ -73,7 +73,8 @@ returning job.workspace_id, operation_id, stage, run, attempt, state
 _CANCEL = """
 update job set state = 'cancelled', token = token + 1, holder = null, lease_until = null, ended_at = now(),
                error_code = 'cancelled', error = null
-where state in ('queued', 'running') and workspace_id = any($1::uuid[]) and (id = $2 or operation_id = $3)
+where state in ('queued', 'running') and workspace_id = any($1::uuid[])
+  and (id = $2 or (operation_id = $3 and stage is not null))
 returning workspace_id, operation_id, stage, run, attempt
 """
 
@@ -201,9 +202,10 @@ async def give_back(tx: Executor, holder: str) -> None:
 
 
 async def cancel(tx: "Transaction", *, job: UUID | None = None, operation: UUID | None = None) -> int:
-    """Cancel what is queued or running, of the transaction's workspaces: one job, or all of an operation.
+    """Cancel what is queued or running, of the transaction's workspaces: one job, or all stages of an operation.
 
-    A handler that runs is interrupted, and nothing that it does becomes true any more. The answer is how many.
+    Jobs of the operation that are no stage of it go on: they clean up, or tell others. A handler that runs is
+    interrupted, and nothing that it does becomes true any more. The answer is how many.
     """
     rows = await tx.fetch(_CANCEL, list(tx.workspaces), job, operation)
     for row in rows:

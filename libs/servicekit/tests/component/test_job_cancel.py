@@ -54,6 +54,19 @@ async def test_a_queued_job_that_is_cancelled_is_never_worked_and_its_receipt_sa
     assert await reports(database) == [("cancelled", "cancelled"), ("running", None), ("done", None)]
 
 
+async def test_a_job_of_a_cancelled_operation_that_is_no_stage_of_it_goes_on(database: Database) -> None:
+    job = await start_job(database, "a")
+    operation = (await row(database, job))["operation_id"]
+
+    async def clean_up(tx: Transaction, operation: UUID) -> None:
+        await tx.execute("update job set stage = null where operation_id = $1", operation)
+
+    await database.run(WORKSPACE, clean_up, operation)
+    assert await cancel(database, operation=operation) == 0
+    assert (await row(database, job))["state"] == "queued"
+    assert await cancel(database, job=job) == 1
+
+
 async def test_a_running_job_that_is_cancelled_is_interrupted_at_once_and_changes_nothing(database: Database) -> None:
     begun, interrupted = asyncio.Event(), asyncio.Event()
     refused: list[Exception] = []

@@ -1,8 +1,8 @@
-"""Subscription to documents: they are indexed, read by modules, and removed."""
+"""Subscription to documents: they are indexed, read by modules, cancelled, and removed."""
 
-from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
+from kgl_contracts.ingest import DocumentAccepted, DocumentCancelled, DocumentDeleted, DocumentParsed
 from kgl_contracts.topics import DOCUMENTS
-from kgl_graph.use_cases.hear_document import hear_accepted, hear_deleted, hear_parsed
+from kgl_graph.use_cases.hear_document import hear_accepted, hear_cancelled, hear_deleted, hear_parsed
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import Event, Subscription, Verdict
 
@@ -17,6 +17,11 @@ async def on_document_accepted(tx: Transaction, event: Event[DocumentAccepted]) 
 @graph_documents.on(DocumentParsed, stage="graph.index")
 async def on_document_parsed(tx: Transaction, event: Event[DocumentParsed]) -> Verdict:
     return await hear_parsed(tx, event.data)
+
+
+@graph_documents.on(DocumentCancelled)
+async def on_document_cancelled(tx: Transaction, event: Event[DocumentCancelled]) -> Verdict:
+    return await hear_cancelled(tx, event.data)
 
 
 @graph_documents.on(DocumentDeleted, stage="graph.erase")

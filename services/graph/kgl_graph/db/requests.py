@@ -73,6 +73,18 @@ async def supersede(tx: Transaction, document: UUID, below_version: int) -> list
     )
 
 
+async def cancel(tx: Transaction, document: UUID, version: int) -> list[asyncpg.Record]:
+    """End the open requests about one version of a document; the answer is which."""
+    return await tx.fetch(
+        """update ai_request set state = 'cancelled', ended_at = now(), lease_until = null
+           where workspace_id = $1 and document_id = $2 and version = $3 and state in ('waiting', 'ready', 'leased')
+           returning *""",
+        tx.workspace,
+        document,
+        version,
+    )
+
+
 async def about(tx: Transaction, document: UUID) -> list[UUID]:
     """The requests about a document."""
     rows = await tx.fetch(

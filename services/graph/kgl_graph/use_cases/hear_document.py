@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from kgl_contracts.ai import Capability, ExtractionRequested
-from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed, PlannedModule
+from kgl_contracts.ingest import DocumentAccepted, DocumentCancelled, DocumentDeleted, DocumentParsed, PlannedModule
 from kgl_contracts.operations import StageState
 from kgl_graph.db import documents, requests
 from kgl_graph.db.search_index import PRESENT
@@ -54,6 +54,20 @@ async def hear_parsed(tx: Transaction, event: DocumentParsed) -> Verdict:
     )
     await tx.start_job(index, key=f"{event.document_id}/{event.version}")
     return DONE
+
+
+async def hear_cancelled(tx: Transaction, event: DocumentCancelled) -> Verdict:
+    """Withdraw the requests about this version that no module has answered; whoever holds one loses its lease.
+
+    All else goes on: that a document can be found, and what was made of an answer, follow from events alone, and not
+    from how far somebody's work was when it was cancelled.
+    """
+    withdrawn = await requests.cancel(tx, event.document_id, event.version)
+    for row in withdrawn:
+        await end_stages(tx, row["capability"], row["module"], "cancelled", row["operation_id"])
+        if row["capability"] == "summarise":  # another module's text may be told still, and counts more then
+            await tx.report("publish.live", "cancelled", operation=row["operation_id"])
+    return DONE if withdrawn else SUPERSEDED
 
 
 async def hear_deleted(tx: Transaction, event: DocumentDeleted) -> Verdict:

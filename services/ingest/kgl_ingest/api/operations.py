@@ -8,7 +8,12 @@ from uuid import UUID
 from fastapi import Query
 from starlette.requests import Request
 
-from kgl_ingest.use_cases.cancel_operation import OperationNotCancellable, OperationNotFound, cancel_operation
+from kgl_ingest.use_cases.cancel_operation import (
+    OperationEnded,
+    OperationNotCancellable,
+    OperationNotFound,
+    cancel_operation,
+)
 from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
 from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
 from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, RequestCaller, Run, page
@@ -82,10 +87,15 @@ async def get_operation(
     "/{operation_id}:cancel",
     status_code=202,
     permission="documents:write",
-    problems=[OperationNotFound, OperationNotCancellable],
+    problems=[OperationNotFound, OperationEnded, OperationNotCancellable],
 )
 async def post_cancel(operation_id: UUID, run: Run) -> Receipt:
-    """Cancel an operation whose document is not parsed yet; its receipt ends as cancelled soon after."""
+    """Cancel the work on a document, also what is queued or running; the receipt ends soon after.
+
+    What is not parsed is not parsed any more. Of a parsed document the requests that no module has answered are
+    withdrawn; it stays searchable, with what was made of the answers that had come, and can be deleted. The receipt
+    ends as cancelled, or as done where all was done by then.
+    """
     return await run(cancel_operation, operation_id)
 
 

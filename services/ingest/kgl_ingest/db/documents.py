@@ -263,6 +263,12 @@ async def version_of_operation(tx: Transaction, operation: UUID) -> tuple[UUID, 
     return None if row is None else (row["document_id"], row["version"])
 
 
+async def is_parsed(tx: Transaction, document: UUID, version: int) -> bool:
+    """Whether this version has its text, and is not deleted."""
+    sql = "select from document_version where workspace_id = $1 and document_id = $2 and version = $3"
+    return await tx.fetchrow(f"{sql} and state = 'parsed'", tx.workspace, document, version) is not None
+
+
 async def mark_cancelled(tx: Transaction, document: UUID, version: int) -> None:
     """The version will not be parsed."""
     await tx.execute(
