@@ -92,6 +92,18 @@ def refill(
     _run(send_again(_home(), Path.cwd(), console, topics or [], embedded=embedded))
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="the system of `kgl dev`, though there is .env")] = False,
+) -> None:
+    """Say what is wrong with the system and what to do about it; ends with 0 when all is well, with 1 else."""
+    from kgl_cli.doctor import doctor as ask
+
+    configure_logging("ERROR", "kgl")
+    _run(ask(_home(), Path.cwd(), console, embedded=embedded, json=as_json))
+
+
 def _home() -> Home:
     try:
         return Home.from_environment()

@@ -59,6 +59,20 @@ class Compose:
         """What it answers; raises DockerFailed."""
         return ask("compose", *self._file(), *arguments)
 
+    def tried(self, *arguments: str, seconds: float = 120.0) -> tuple[int, str, str]:
+        """Run it; its status and what it wrote on standard output and on standard error."""
+        try:
+            done = subprocess.run(
+                ["docker", "compose", *self._file(), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return 1, "", f"it did not answer in {seconds:.0f} s"
+        return done.returncode, done.stdout, done.stderr
+
     def _file(self) -> tuple[str, ...]:
         return ("--env-file", str(self.env_file)) if self.env_file.exists() else ()
 

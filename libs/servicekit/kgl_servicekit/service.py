@@ -25,14 +25,15 @@ from kgl_servicekit.database.connection import LOST, told_lost
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
+from kgl_servicekit.doctor.tables import TableCheck
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.lag import LagWatch
-from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
+from kgl_servicekit.events.rebuild import Rebuild, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
-from kgl_servicekit.events.refill import Refilled, refill, refill_lost
+from kgl_servicekit.events.refill import Refilled, refill, refill_lost, release_refused
 from kgl_servicekit.events.relay import Heartbeat, Relay
 from kgl_servicekit.events.subscription import Subscription
 from kgl_servicekit.http import create_app
@@ -41,6 +42,7 @@ from kgl_servicekit.identity import Authority, identity_subscription
 from kgl_servicekit.jobs.declare import Jobs
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.logs import configure_logging
+from kgl_servicekit.once import ONCE
 from kgl_servicekit.process import run
 from kgl_servicekit.settings import NotConfigured, ServiceSettings, settings_of
 
@@ -73,6 +75,7 @@ class Service:
     authority: Authority | None = None
     loops: Sequence[Loop] = ()
     rebuilds: Sequence[Rebuild] = ()
+    examinations: Mapping[str, TableCheck] = field(default_factory=dict)
     checks: Mapping[str, Check] = field(default_factory=dict)
     resources: Sequence[Callable[[], AbstractAsyncContextManager[Any]]] = ()
     lag: LagWatch = field(default_factory=LagWatch)
@@ -134,13 +137,22 @@ class Service:
         finally:
             await self.database.stop()
 
+    async def release(self, topic: str, key: str) -> bool:
+        """Let the relay send a key again whose event the bus had refused for good; False when there is none."""
+        await self.database.start()
+        try:
+            return await self.database.run((), release_refused, (topic, key))
+        finally:
+            await self.database.stop()
+
     @property
     def _topics(self) -> set[Topic]:
         """What this service writes and reads; of others it may know nothing."""
-        return {*written_by(self.name), *(subscription.topic for subscription in self._all_subscriptions)}
+        return {*written_by(self.name), *(subscription.topic for subscription in self.all_subscriptions)}
 
     @property
-    def _all_subscriptions(self) -> tuple[Subscription, ...]:
+    def all_subscriptions(self) -> tuple[Subscription, ...]:
+        """Its own, and those that every service has."""
         own = (*self.subscriptions, identity_subscription(self.name))
         return *own, decision_subscription(self.name, own)
 
@@ -165,7 +177,7 @@ class Service:
         if relay_only:
             return loops
         loops.append(maintain(self.database))
-        subscriptions = self._all_subscriptions
+        subscriptions = self.all_subscriptions
         loops += [SubscriptionRunner(self.database, self.bus, each).run() for each in subscriptions]
         loops.append(Redriver(self.database, *subscriptions).run())
         loops.append(self.lag.run(self.database, self.bus, subscriptions))
@@ -176,25 +188,28 @@ class Service:
 
 
 def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
-    """The command of a service: `api`, `worker`, `relay`, `migrate`, `rebuild <name>` or `refill [<topic> ...]`.
+    """The command of a service: `api`, `worker`, `relay`, `migrate`, and what operators ask for (`once.py`).
 
     What an operator has set wrong ends it with one line that names the setting, as does a server that is out.
     """
     parser = argparse.ArgumentParser(
         description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
     )
-    parser.add_argument("role", choices=("api", "worker", "relay", "migrate", "rebuild", "refill"))
+    parser.add_argument("role", choices=("api", "worker", "relay", "migrate", *ONCE))
     parser.add_argument("names", nargs="*", help="of the tables to build anew, or of the topics to send again")
+    parser.add_argument("--json", action="store_true", help="doctor: for machines")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="8000 for api; a worker answers health checks there, if it is given")
     asked = parser.parse_args()
+    status = None
     try:
         settings = settings_of(settings_class)
         service = build(settings, bus_of(settings, f"{settings_class.__module__}/{settings.worker_name}"))
         configure_logging(settings.log_level, service.name)
-        run(_role(service, asked))
+        status = run(_role(service, asked))
     except* (NotConfigured, Unavailable) as wrong:
         sys.exit("\n".join(str(each) for each in _leaves(wrong)))
+    sys.exit(status)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
@@ -205,15 +220,13 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     ]
 
 
-def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, None]:
+def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, int | None]:
     if asked.role == "api":
         return _serve(service, asked.host, asked.port or 8000)
     if asked.role == "migrate":
         return _migrate(service)
-    if asked.role == "rebuild":
-        return _until_stopped(_rebuild(service, asked.names))
-    if asked.role == "refill":
-        return _until_stopped(_refill(service, asked.names))
+    if asked.role in ONCE:
+        return _until_stopped(ONCE[asked.role](service, asked))
     return _until_stopped(_work(service, asked))
 
 
@@ -274,28 +287,13 @@ async def _migrate(service: Service) -> None:
     logger.info("database.migrated")
 
 
-async def _rebuild(service: Service, asked: Sequence[str]) -> None:
-    names = [rebuild.name for rebuild in service.rebuilds]
-    if len(asked) != 1 or asked[0] not in names:
-        raise NotConfigured(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
-    (name,) = asked
-    try:
-        rebuilt = await service.rebuild(name)
-    except (RebuildRunning, RebuildLost, RebuildIncomplete) as refused:
-        raise NotConfigured(str(refused)) from refused
-    logger.bind(rebuild=name, generation=rebuilt.generation, keys=rebuilt.keys).info("rebuild.done")
-
-
-async def _refill(service: Service, topics: Sequence[str]) -> None:
-    refilled = await service.refill(topics)
-    logger.bind(topics=refilled.topics, events=refilled.events).info("refill.done")
-
-
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+async def _until_stopped(work: Coroutine[Any, Any, int | None]) -> int | None:
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, task.cancel)
+    status = None
     with contextlib.suppress(asyncio.CancelledError):
-        await task
+        status = await task
     logger.info("worker.stopped")
+    return status

@@ -96,11 +96,8 @@ class ServiceSettings(Settings):
             raise ValueError("KGL_PUBLIC_URL must be https in production, unless it is a loopback address")
         if self.egress_allow:
             raise ValueError("KGL_EGRESS_ALLOW is for development; unset it in production")
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, SecretStr) and _is_guessed(value.get_secret_value()):
-                setting = f"{PREFIX}{name}".upper()
-                raise ValueError(f"{setting} has no secret, or one that anybody would guess; set another")
+        for setting in guessed_secrets(self):
+            raise ValueError(f"{setting} has no secret, or one that anybody would guess; set another")
         return self
 
     @model_validator(mode="after")
@@ -140,6 +137,15 @@ def settings_of(settings_class: type[S]) -> S:
         raise NotConfigured("\n".join(_told(error["loc"], error["msg"]) for error in wrong.errors())) from wrong
     except OSError as unreadable:
         raise NotConfigured(f"a file that a KGL_..._FILE names cannot be read: {unreadable}") from unreadable
+
+
+def guessed_secrets(settings: ServiceSettings) -> list[str]:
+    """The settings whose secret is empty or well known, by their names in the environment."""
+    return [
+        f"{PREFIX}{name}".upper()
+        for name in type(settings).model_fields
+        if isinstance(value := getattr(settings, name), SecretStr) and _is_guessed(value.get_secret_value())
+    ]
 
 
 def _is_guessed(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""`kgl-content api | worker | relay | migrate | refill`."""
+"""`kgl-content api | worker | relay | migrate | refill | release | doctor`."""
 
 from kgl_content.bootstrap import build
 from kgl_content.settings import ContentSettings

@@ -18,7 +18,7 @@ from kgl_ingest.jobs.declared import jobs
 from kgl_ingest.jobs.outside import Outside
 from kgl_ingest.parsing.sandbox import ParserSandbox
 from kgl_ingest.settings import IngestSettings
-from kgl_ingest.unfinished import watch_unfinished
+from kgl_ingest.unfinished import examine_operations, watch_unfinished
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.objects.choose import objects_of, opened
@@ -73,6 +73,7 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         subscriptions=[ingest_operations],
         jobs=jobs,
         outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
+        examinations={"operations": examine_operations},
         checks={"objects": objects.ping},
         resources=[partial(opened, objects), parser_processes],
         loops=[collect, trim_letters, partial(watch_unfinished, database)],

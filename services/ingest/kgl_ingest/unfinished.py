@@ -1,4 +1,4 @@
-"""The loop that shows what does not get on: the oldest unfinished operation, and stages past their deadline."""
+"""What does not get on: the oldest unfinished operation, and stages past their deadline; shown and told."""
 
 from functools import partial
 
@@ -7,9 +7,11 @@ import asyncpg
 from kgl_ingest.metrics import OVERDUE, UNFINISHED_OLDEST
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.doctor.finding import Told, duration
 from kgl_servicekit.waiting import repeat
 
 _EVERY = 15.0
+_OLD = 6 * 3600.0  # seconds, as the alert OperationUnfinished
 
 
 async def watch_unfinished(database: Database) -> None:
@@ -30,3 +32,24 @@ async def _unfinished(tx: Transaction, _: None) -> asyncpg.Record:
     row = await tx.fetchrow("select * from kgl_unfinished()")
     assert row is not None
     return row
+
+
+async def examine_operations(tx: Transaction, _: None) -> list[Told]:
+    """For the doctor."""
+    found = await _unfinished(tx, None)
+    told = [
+        Told(
+            f"{many} operations wait for {stage} past its deadline",
+            "GET /operations/v1?state=running shows who holds them; then the log of that worker",
+        )
+        for stage, many in sorted(found["overdue"].items())
+    ]
+    oldest = found["oldest_seconds"] or 0.0
+    if oldest > _OLD:
+        told.append(
+            Told(
+                f"an operation has not ended for {duration(oldest)}",
+                "GET /operations/v1?state=running names its open stages",
+            )
+        )
+    return told

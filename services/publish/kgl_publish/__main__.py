@@ -1,4 +1,4 @@
-"""`kgl-publish api | worker | relay | migrate | refill`."""
+"""`kgl-publish api | worker | relay | migrate | refill | release | doctor`."""
 
 from kgl_publish.bootstrap import build
 from kgl_publish.settings import PublishSettings

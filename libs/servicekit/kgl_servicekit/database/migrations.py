@@ -55,6 +55,15 @@ def branches_of(migrations: Path) -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in (migrations / "branches").glob("*") if folder.is_dir()))
 
 
+def unlike(migrations: Path, branches: Sequence[str], there: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The newest revisions that a database which is at `there` lacks, and those of `there` that are not known here."""
+    folders = _folders(migrations, branches_of(migrations))
+    known = {found[0] for folder in folders for file in folder.glob("*.py") if (found := _REVISION.match(file.name))}
+    wanted = [_newest(folder) for folder in _folders(migrations, branches)]
+    unknown = sorted(set(there) - known)
+    return ([] if unknown else sorted(set(wanted) - set(there))), unknown
+
+
 async def check_drift(migrations: Path, owner_url: str, branches: Sequence[str] = ()) -> str | None:
     """What the models have and the migrations have not, or the reverse; None when they are the same.
 

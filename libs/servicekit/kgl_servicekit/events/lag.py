@@ -23,6 +23,35 @@ _EVERY = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """Where a subscription is in each partition of its topic, and how many events are not settled there."""
+
+    subscription: str
+    at: Mapping[int, int]
+    behind: Mapping[int, int]
+
+    @property
+    def events(self) -> int:
+        """Over all partitions."""
+        return sum(self.behind.values())
+
+
+async def lags(database: Database, bus: Bus, subscriptions: Sequence[Subscription]) -> list[Lag]:
+    """How far each subscription is, over all processes, by its stored positions. Raises Unavailable."""
+    found = []
+    for topic in sorted({subscription.topic for subscription in subscriptions}, key=lambda topic: topic.name):
+        begins, ends = await asyncio.gather(bus.begin_offsets(topic.name), bus.end_offsets(topic.name))
+        incarnation = await bus.incarnation(topic.name)
+        for subscription in _on(topic, subscriptions):
+            place = Place(subscription.name, topic.name, incarnation, sorted(ends))
+            stored = await database.run((), positions.load, place)
+            at = {partition: max(stored.get(partition, 0), begins.get(partition, 0)) for partition in ends}
+            behind = {partition: max(0, end - at[partition]) for partition, end in ends.items()}
+            found.append(Lag(subscription.name, at, behind))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """Where a subscription was in a partition, and since when (monotonic seconds)."""
 
@@ -53,16 +82,9 @@ class LagWatch:
 
     async def measure(self, database: Database, bus: Bus, subscriptions: Sequence[Subscription]) -> None:
         """Set the lag of each subscription, over all partitions and processes, from its stored positions."""
-        for topic in sorted({subscription.topic for subscription in subscriptions}, key=lambda topic: topic.name):
-            begins, ends = await asyncio.gather(bus.begin_offsets(topic.name), bus.end_offsets(topic.name))
-            incarnation = await bus.incarnation(topic.name)
-            for subscription in _on(topic, subscriptions):
-                place = Place(subscription.name, topic.name, incarnation, sorted(ends))
-                stored = await database.run((), positions.load, place)
-                at = {partition: max(stored.get(partition, 0), begins.get(partition, 0)) for partition in ends}
-                behind = {partition: max(0, end - at[partition]) for partition, end in ends.items()}
-                CONSUMER_LAG.labels(subscription.name).set(sum(behind.values()))
-                self._note(subscription.name, at, behind)
+        for lag in await lags(database, bus, subscriptions):
+            CONSUMER_LAG.labels(lag.subscription).set(lag.events)
+            self._note(lag.subscription, lag.at, lag.behind)
 
     def _note(self, subscription: str, at: Mapping[int, int], behind: Mapping[int, int]) -> None:
         now, still = time.monotonic(), 0

@@ -16,7 +16,7 @@ from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, R
 from kgl_contracts.topics import OPERATIONS
 from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.testing import Ingest
-from kgl_ingest.unfinished import sample_unfinished
+from kgl_ingest.unfinished import examine_operations, sample_unfinished
 from kgl_ingest.use_cases.read_receipt import read_receipt
 from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
 from kgl_servicekit.bus.memory import MemoryBus
@@ -217,6 +217,19 @@ async def test_what_does_not_end_is_told_by_its_age_and_by_the_stages_past_their
     assert 3600 <= (sample("kgl_oldest_unfinished_age_seconds") or 0) < 3700
     late = {stage: sample("kgl_overdue_stages", stage=stage) for stage in STAGES}
     assert late == {"ingest.parse": None, "graph.index": 1, "content.draft": 1, "publish.live": None}
+    told = await ingest.database.run((), examine_operations, None)
+    assert [each.what for each in told] == [
+        "1 operations wait for content.draft past its deadline",
+        "1 operations wait for graph.index past its deadline",
+    ]
+    assert all("GET /operations/v1?state=running" in each.todo for each in told)
     await ingest.database.run(ingest.workspace, record_progress, done(ingest, STAGES[1], operation))
     await sample_unfinished(ingest.database)
     assert sample("kgl_overdue_stages", stage="graph.index") is None
+
+    async def much_later(tx: Transaction, _: None) -> None:
+        await tx.execute("update operation set created_at = created_at - interval '8 hours'")
+
+    await ingest.database.run(ingest.workspace, much_later, None)
+    told = await ingest.database.run((), examine_operations, None)
+    assert told[-1].what == "an operation has not ended for 9 h"

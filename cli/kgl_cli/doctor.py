@@ -1,0 +1,104 @@
+"""`kgl doctor`: what is wrong with a system and what to do about it, also while some of it is down."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from kgl_cli.home import Home
+from kgl_cli.postgres import open_databases, stop_server
+from kgl_cli.stack import environment
+from kgl_cli.stack.docker import Compose, DockerFailed, containers
+from kgl_cli.system import BUILDERS, built
+from kgl_contracts.rights import SERVICES
+from kgl_servicekit.bus.postgres import PostgresBus
+from kgl_servicekit.doctor.examine import examine
+from kgl_servicekit.doctor.finding import Finding
+
+SYSTEM = "system"
+"""What findings name that are about no single service."""
+
+
+async def doctor(home: Home, folder: Path, console: Console, *, embedded: bool, json: bool) -> int:
+    """Ask every service of the compose system of the folder, or of the embedded one; 0 when all is well, 1 else."""
+    path = environment.file_of(folder)
+    if path.exists() and not embedded:
+        found = await asyncio.to_thread(_compose, Compose(path))
+    elif home.has_system():
+        found = await _embedded(home)
+    else:
+        console.print(f"[red]There is neither {path} of `make up` nor a system of `make dev` in {home.path}.[/red]")
+        return 2
+    if json:
+        console.out(orjson.dumps([finding.as_dict() for finding in found]).decode(), highlight=False)
+    else:
+        _print(console, found)
+    return 1 if found else 0
+
+
+def _print(console: Console, found: Sequence[Finding]) -> None:
+    for finding in found:
+        console.out(f"{finding.service}: {finding.what}", highlight=False)
+        console.out(f"    to do: {finding.todo}", highlight=False)
+    console.out(f"{len(found)} findings" if found else f"all is well: {', '.join(SERVICES)}", highlight=False)
+
+
+def _system(check: str, what: str, todo: str, service: str = SYSTEM) -> Finding:
+    return Finding(service=service, check=check, what=what, todo=todo)
+
+
+def _compose(compose: Compose) -> list[Finding]:
+    """The containers as Docker sees them; then each service, in a container of its own with its worker's settings."""
+    try:
+        there = containers(compose)
+    except DockerFailed as failed:
+        return [_system("containers", f"Docker cannot be asked: {failed}", "start Docker; then make ps")]
+    if not there:
+        return [_system("containers", "no container of the system is there", "make up")]
+    found = [
+        _system(
+            "containers",
+            f"{each.service} is {each.health or each.state}",
+            f"make logs SERVICE={each.service}; then make up",
+            each.service,
+        )
+        for each in there
+        if each.failed
+    ]
+    for service in SERVICES:
+        found += _in_container(compose, service)
+    return found
+
+
+def _in_container(compose: Compose, service: str) -> list[Finding]:
+    status, answer, said = compose.tried("run", "--rm", "--no-deps", "-T", f"{service}-worker", "doctor", "--json")
+    try:
+        rows: list[dict[str, Any]] = orjson.loads(answer)
+        return [Finding(**row) for row in rows]
+    except (orjson.JSONDecodeError, TypeError):
+        last = next(iter(reversed(said.strip().splitlines())), f"it ended with status {status}")
+        return [
+            _system("service", f"{service} cannot be asked: {last}", f"make logs SERVICE={service}-worker", service)
+        ]
+
+
+async def _embedded(home: Home) -> list[Finding]:
+    """On the databases of this home, whether `kgl dev` runs or not."""
+    runs = home.running() is not None
+    found = [] if runs else [_system("process", "no kgl dev runs on this KGL_HOME", "make dev")]
+    try:
+        try:
+            databases = await open_databases(home)
+        except Exception as error:  # a server that does not start tells so in many ways
+            what = f"the databases cannot be opened: {error}"
+            return [*found, _system("database", what, f"look at {home.postgres}/log, or at KGL_POSTGRES_URL")]
+        for name in BUILDERS:
+            bus = PostgresBus(databases.service("kgl_bus"), worker="doctor")
+            found += await examine(built(name, home, databases, bus, "http://localhost:8080"))
+    finally:
+        if not runs:
+            await asyncio.to_thread(stop_server, home)
+    return found

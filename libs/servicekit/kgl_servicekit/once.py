@@ -1,0 +1,65 @@
+"""What operators ask of a service by command, once: the answer is the exit status, 0 without one."""
+
+import argparse
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from loguru import logger
+
+from kgl_servicekit.doctor.examine import examine
+from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning
+from kgl_servicekit.settings import NotConfigured
+
+if TYPE_CHECKING:
+    from kgl_servicekit.service import Service
+
+
+async def rebuild(service: "Service", asked: argparse.Namespace) -> None:
+    """Build derived tables anew."""
+    names = [rebuild.name for rebuild in service.rebuilds]
+    if len(asked.names) != 1 or asked.names[0] not in names:
+        raise NotConfigured(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
+    (name,) = asked.names
+    try:
+        rebuilt = await service.rebuild(name)
+    except (RebuildRunning, RebuildLost, RebuildIncomplete) as refused:
+        raise NotConfigured(str(refused)) from refused
+    logger.bind(rebuild=name, generation=rebuilt.generation, keys=rebuilt.keys).info("rebuild.done")
+
+
+async def refill(service: "Service", asked: argparse.Namespace) -> None:
+    """Send events again that the bus has lost."""
+    refilled = await service.refill(asked.names)
+    logger.bind(topics=refilled.topics, events=refilled.events).info("refill.done")
+
+
+async def release(service: "Service", asked: argparse.Namespace) -> None:
+    """Let a key go on whose event the bus had refused."""
+    if len(asked.names) != 2:
+        raise NotConfigured("name the topic and the key, such as kgl.documents 0198f3a0-...; `doctor` tells both")
+    topic, key = asked.names
+    if not await service.release(topic, key):
+        raise NotConfigured(f"no event of key {key} on {topic} is refused")
+    logger.bind(topic=topic, key=key).info("outbox.released")
+
+
+async def doctor(service: "Service", asked: argparse.Namespace) -> int:
+    """What is wrong, on standard output; 1 when anything is."""
+    found = await examine(service)
+    if asked.json:
+        sys.stdout.write(orjson.dumps([finding.as_dict() for finding in found]).decode() + "\n")
+    else:
+        lines = [f"{finding.check}: {finding.what}\n  {finding.todo}" for finding in found]
+        sys.stdout.write("\n".join(lines or ["all is well"]) + "\n")
+    sys.stdout.flush()
+    return 1 if found else 0
+
+
+ONCE: Mapping[str, Callable[["Service", argparse.Namespace], Coroutine[Any, Any, int | None]]] = {
+    "rebuild": rebuild,
+    "refill": refill,
+    "release": release,
+    "doctor": doctor,
+}
