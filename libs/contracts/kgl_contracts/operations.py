@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from kgl_contracts.event import EventData, with_example
 from kgl_contracts.topics import OPERATIONS
 
+EndState = Literal["done", "failed", "cancelled"]
 StageState = Literal["waiting", "running", "retrying", "done", "superseded", "skipped", "failed", "cancelled"]
+
+KINDS: tuple[str, ...] = (
+    "ingest.document",
+    "ingest.delete",
+    "dead_letter.redrive",
+    "dead_letter.correct",
+    "dead_letter.discard",
+)
+"""The kinds of operations; docs/architecture/receipts.md has the stages of each."""
 
 _OPERATION = "0198f3a0-0000-7000-8000-000000000009"
 _DOCUMENT = "0198f3a0-0000-7000-8000-000000000001"
@@ -143,6 +153,46 @@ class ReceiptProgressed(
 
     reporter: str = Field(description="<service>/<subscription or job class>/<partition or worker>")
     entries: tuple[Progress, ...] = Field(min_length=1)
+
+
+class StageFailure(BaseModel):
+    """A required stage that failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    error: str | None = Field(default=None, description="stable code of the failure")
+
+
+class OperationEnded(
+    EventData,
+    type="operations.operation.ended.v1",
+    topic=OPERATIONS,
+    key="operation_id",
+    consumers=("publish",),
+):
+    """All required stages of an operation have ended, or one has failed; its receipt has the rest.
+
+    A failed one that is tried again and ends otherwise is told of again.
+    """
+
+    model_config = with_example(
+        operation_id=_OPERATION,
+        kind="ingest.document",
+        subject={"type": "document", "id": _DOCUMENT},
+        state="done",
+        failures=[],
+        started_at="2026-11-23T12:00:00Z",
+        ended_at="2026-11-23T12:00:03Z",
+    )
+
+    operation_id: UUID
+    kind: str
+    subject: Subject
+    state: EndState
+    failures: tuple[StageFailure, ...] = Field(description="the first of them, 20 at most")
+    started_at: datetime
+    ended_at: datetime
 
 
 class SnapshotRequested(

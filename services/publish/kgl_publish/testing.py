@@ -19,6 +19,7 @@ from kgl_contracts.content import ItemPublished
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_publish.bootstrap import MIGRATIONS, build
+from kgl_publish.consumers.operations import publish_operations
 from kgl_publish.consumers.public import public_subscriptions
 from kgl_publish.settings import PublishSettings
 from kgl_servicekit.bus.memory import MemoryBus
@@ -70,8 +71,8 @@ class PublishKit:
         return f"http://127.0.0.1:{self.receiver.port}/hooks"
 
     async def hear(self, event: EventData, *, name: str = "1") -> None:
-        """Handle a public event as the consumer does; the same name is the same event."""
-        subscription = next(s for s in public_subscriptions if s.topic == event.topic)
+        """Handle an event as the consumer does; the same name is the same event."""
+        subscription = next(s for s in (*public_subscriptions, publish_operations) if s.topic == event.topic)
         envelope = Envelope(
             id=derived_id("test", event.event_type, name),
             type=event.event_type,

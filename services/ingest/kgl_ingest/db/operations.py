@@ -8,7 +8,15 @@ from uuid import UUID
 
 import asyncpg
 
-from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, StageState
+from kgl_contracts.operations import (
+    OperationEnded,
+    OperationStarted,
+    PlannedStage,
+    Progress,
+    StageFailure,
+    StageState,
+    Subject,
+)
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.operations import ENDED, RANK, Receipt, Stage
 
@@ -52,21 +60,26 @@ order by o.workspace_id, o.id for no key update of o
 
 _CONCLUDE = """
 with judged as (
-    select o.workspace_id, o.id,
+    select o.workspace_id, o.id, o.state as before,
            bool_and(s.state = any($3::text[])) filter (where s.planned and s.required) as ended,
            bool_or(s.state = 'failed') filter (where s.planned and s.required) as failed,
            bool_or(s.state = 'cancelled') filter (where s.planned and s.required) as cancelled,
-           max(s.ended_at) filter (where s.planned and s.required) as last
+           max(s.ended_at) filter (where s.planned and s.required) as last,
+           array_agg(jsonb_build_object('stage', s.name, 'error', s.error) order by s.ordinal, s.name)
+             filter (where s.planned and s.required and s.state = 'failed') as failures
     from unnest($1::uuid[], $2::uuid[]) as i(workspace_id, id)
     join operation o on o.workspace_id = i.workspace_id and o.id = i.id
     join operation_stage s on s.workspace_id = o.workspace_id and s.operation_id = o.id
     group by o.workspace_id, o.id
+), concluded as (
+    update operation o
+    set state = case when j.failed then 'failed' when not j.ended then 'running' when j.cancelled then 'cancelled'
+                     else 'done' end,
+        ended_at = case when j.failed or j.ended then j.last end
+    from judged j where o.workspace_id = j.workspace_id and o.id = j.id
+    returning o.*, j.before, j.failures[1:20] as failures
 )
-update operation o
-set state = case when j.failed then 'failed' when not j.ended then 'running' when j.cancelled then 'cancelled'
-                 else 'done' end,
-    ended_at = case when j.failed or j.ended then j.last end
-from judged j where o.workspace_id = j.workspace_id and o.id = j.id
+select * from concluded where state not in ('running', before) order by workspace_id, id
 """
 
 
@@ -123,8 +136,12 @@ def place_of(progress: Progress) -> int:
     return progress.run * 10**9 + within
 
 
-async def record(tx: Transaction, started: Sequence[tuple[UUID, OperationStarted]], moved: Sequence[Progress]) -> None:
+async def record(
+    tx: Transaction, started: Sequence[tuple[UUID, OperationStarted]], moved: Sequence[Progress]
+) -> list[tuple[UUID, OperationEnded]]:
     """List operations of workspaces with their plans, and move stages on; older reports change nothing.
+
+    The answer is which have ended by that, or have ended otherwise than before.
 
     Reports may come before their operation. Rows are written in the order of their keys, all stages before any
     operation is judged, so that those who write at the same time wait for each other in one order.
@@ -140,7 +157,7 @@ async def record(tx: Transaction, started: Sequence[tuple[UUID, OperationStarted
     ordered = [rows[key] for key in sorted(rows)]
     await tx.execute(_STAGES, *([getattr(row, name) for row in ordered] for name in _COLUMNS))
     places = {(workspace, operation.operation_id) for workspace, operation in started}
-    await _conclude(tx, sorted(places | {(workspace, operation) for workspace, operation, _ in rows}))
+    return await _conclude(tx, sorted(places | {(workspace, operation) for workspace, operation, _ in rows}))
 
 
 def _row_of(rows: dict[tuple[UUID, UUID, str], _Row], workspace: UUID, operation: UUID, stage: str) -> _Row:
@@ -159,7 +176,7 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-async def _conclude(tx: Transaction, places: Sequence[tuple[UUID, UUID]]) -> None:
+async def _conclude(tx: Transaction, places: Sequence[tuple[UUID, UUID]]) -> list[tuple[UUID, OperationEnded]]:
     """Judge operations of workspaces by their stages.
 
     Reports of one operation come on many partitions at once. Whoever judges last has to see what all others
@@ -167,7 +184,20 @@ async def _conclude(tx: Transaction, places: Sequence[tuple[UUID, UUID]]) -> Non
     """
     workspaces, operations = _columns(places)
     await tx.execute(_LOCK, workspaces, operations)
-    await tx.execute(_CONCLUDE, workspaces, operations, sorted(ENDED))
+    rows = await tx.fetch(_CONCLUDE, workspaces, operations, sorted(ENDED))
+    return [(row["workspace_id"], _ended(row)) for row in rows]
+
+
+def _ended(row: asyncpg.Record) -> OperationEnded:
+    return OperationEnded(
+        operation_id=row["id"],
+        kind=row["kind"],
+        subject=Subject(type=row["subject_type"], id=UUID(row["subject"])),
+        state=row["state"],
+        failures=tuple(StageFailure(**failure) for failure in row["failures"] or ()),
+        started_at=row["created_at"],
+        ended_at=row["ended_at"],
+    )
 
 
 async def find(tx: Transaction, operation_id: UUID) -> Receipt | None:

@@ -20,6 +20,7 @@ class RecordProgress:
 
 
 async def record_progress(tx: Transaction, command: RecordProgress) -> None:
-    """List the new operations with their plans, and move the stages on."""
-    await operations.record(tx, command.started, command.moved)
+    """List the new operations with their plans, move the stages on, and tell of each operation that ends by that."""
+    for workspace, ended in await operations.record(tx, command.started, command.moved):
+        await tx.emit(ended, workspace=workspace, operation=ended.operation_id)
     tx.notify(RECEIPTS_MOVED)

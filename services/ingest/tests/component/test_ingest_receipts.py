@@ -12,7 +12,15 @@ from prometheus_client import REGISTRY
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
-from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, ReceiptProgressed, StageState, Subject
+from kgl_contracts.operations import (
+    OperationEnded,
+    OperationStarted,
+    PlannedStage,
+    Progress,
+    ReceiptProgressed,
+    StageState,
+    Subject,
+)
 from kgl_contracts.topics import OPERATIONS
 from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.testing import Ingest
@@ -167,13 +175,14 @@ async def test_a_batch_of_operations_and_reports_takes_four_statements_however_m
     assert handler is not None
     assert handler is ingest_operations.handlers[OperationStarted.event_type].handle_batch
     batch = [Event(event, envelope_of(ingest, event)) for event in events]
-    execute = Transaction.execute
+    for name in ("execute", "fetch"):
+        run = getattr(Transaction, name)
 
-    async def noted(self: Transaction, sql: str, *args: Any) -> str:
-        statements.append(sql)
-        return await execute(self, sql, *args)
+        async def noted(self: Transaction, sql: str, *args: Any, run: Callable[..., Any] = run) -> Any:
+            statements.append(sql)
+            return await run(self, sql, *args)
 
-    monkeypatch.setattr(Transaction, "execute", noted)
+        monkeypatch.setattr(Transaction, name, noted)
     verdicts = await ingest.database.run(ingest.workspace, handler, batch)
     assert (len(verdicts), len(statements)) == (100, 4)
     assert {await state(ingest, operation) for operation in operations} == {"done"}
@@ -194,6 +203,78 @@ async def test_reports_of_one_stage_in_one_batch_are_one_stage_with_the_times_of
     (shown,) = [s for s in receipt.stages if s.name == stage]
     assert (shown.state, shown.run, shown.attempt, shown.holder, shown.error) == ("done", 2, 2, None, None)
     assert (shown.started_at, shown.ended_at) == (begun, ended)
+
+
+async def ends(ingest: Ingest, operation: UUID) -> list[OperationEnded]:
+    """What was told of the end of an operation."""
+
+    async def read(tx: Transaction, _: None) -> list[OperationEnded]:
+        sql = "select data from outbox_log where type = $1 and key = $2 order by id"
+        rows = await tx.fetch(sql, OperationEnded.event_type, str(operation))
+        return [OperationEnded.model_validate_json(row["data"]) for row in rows]
+
+    return await ingest.database.run(ingest.workspace, read, None)
+
+
+async def test_the_end_of_an_operation_is_told_once_whoever_reports_it(ingest: Ingest) -> None:
+    operation = uuid7()
+    reports = [done(ingest, stage, operation) for stage in STAGES]
+    for command in (started(ingest, operation), *reports[:-2]):
+        await ingest.database.run(ingest.workspace, record_progress, command)
+    assert await ends(ingest, operation) == []
+    beside = ingest.database.run(ingest.workspace, record_progress, reports[-1])
+    await overlapping(ingest.database, ingest.workspace, record_progress, reports[-2], beside)
+    for command in reports:  # whatever is reported once more
+        await ingest.database.run(ingest.workspace, record_progress, command)
+    (ended,) = await ends(ingest, operation)
+    assert (ended.kind, ended.state, ended.failures, ended.subject.type) == ("ingest.document", "done", (), "document")
+    receipt = await ingest.database.run(ingest.workspace, read_receipt, operation)
+    assert receipt is not None
+    assert (ended.started_at, ended.ended_at) == (receipt.created_at, receipt.ended_at)
+
+
+async def test_an_operation_that_failed_and_is_tried_again_is_told_of_again_when_it_ends_otherwise(
+    ingest: Ingest,
+) -> None:
+    operation, (first, second, *others) = uuid7(), STAGES
+
+    async def report(stage: str, state: StageState, **more: Any) -> None:
+        moved = RecordProgress(moved=[progress(ingest, stage, operation, state, **more)])
+        await ingest.database.run(ingest.workspace, record_progress, moved)
+
+    await ingest.database.run(ingest.workspace, record_progress, started(ingest, operation))
+    await report(first, "failed", error="no_text")
+    await report(second, "failed", error="timeout")
+    for stage in others:
+        await report(stage, "done")
+    (failed,) = await ends(ingest, operation)
+    assert (failed.state, [(f.stage, f.error) for f in failed.failures]) == ("failed", [(first, "no_text")])
+    await report(second, "running", run=2)
+    await report(first, "running", run=2)
+    await report(first, "done", run=2)
+    assert len(await ends(ingest, operation)) == 1
+    await report(second, "cancelled", run=2)
+    assert [end.state for end in await ends(ingest, operation)] == ["failed", "cancelled"]
+
+
+async def test_ends_in_one_batch_go_to_the_workspaces_that_they_are_of(ingest: Ingest) -> None:
+    mine, theirs, other = uuid7(), uuid7(), uuid7()
+    both = RecordProgress(
+        started=[(ingest.workspace, operation_started(mine)), (other, operation_started(theirs))],
+        moved=[
+            Progress(workspace_id=w, operation_id=o, stage=stage, state="done", at=datetime.now(UTC))
+            for w, o in ((ingest.workspace, mine), (other, theirs))
+            for stage in STAGES
+        ],
+    )
+    await ingest.database.run([ingest.workspace, other], record_progress, both)
+
+    async def read(tx: Transaction, _: None) -> dict[str, UUID]:
+        rows = await tx.fetch("select key, workspace_id from outbox_log where type = $1", OperationEnded.event_type)
+        return {row["key"]: row["workspace_id"] for row in rows}
+
+    told = await ingest.database.run((), read, None)
+    assert told == {str(mine): ingest.workspace, str(theirs): other}
 
 
 async def test_what_does_not_end_is_told_by_its_age_and_by_the_stages_past_their_deadline(ingest: Ingest) -> None:

@@ -8,11 +8,10 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
-from kgl_contracts.catalogue import all_events
-from kgl_contracts.topics import PUBLISH
 from kgl_publish.db import deliveries
 from kgl_publish.domain.addresses import UrlRefused
 from kgl_publish.domain.webhooks import (
+    DELIVERABLE,
     Delivery,
     DeliveryLog,
     DeliveryNotFound,
@@ -31,11 +30,13 @@ from kgl_servicekit.http import ApiRouter, Page, PageParams, Run, page
 
 router = ApiRouter(tags=["webhooks"])
 
-_PUBLIC = frozenset({e.event_type for e in all_events() if e.topic.public and e.topic != PUBLISH} | {"*"})
-
 
 class EndpointBody(BaseModel):
-    """Where webhooks shall go, and for which event types (`*` for all)."""
+    """Where webhooks shall go, and for which event types (`*` for all).
+
+    `operations.operation.ended.v1` tells of each operation that ends, `operations.operation.ended.v1:ingest.document`
+    of those of one kind.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +70,7 @@ class _ListDeliveries(BaseModel):
 )
 async def create_endpoint(body: EndpointBody, request: Request, run: Run) -> NewEndpoint:
     """Register an endpoint. The answer holds the signing secret, which is not shown again."""
-    unknown = [n for n, name in enumerate(body.event_types) if name not in _PUBLIC]
+    unknown = [n for n, name in enumerate(body.event_types) if name not in DELIVERABLE]
     if unknown:
         raise EventTypeUnknown(
             errors=[{"pointer": f"#/event_types/{n}", "detail": f"{body.event_types[n]!r} is none"} for n in unknown]

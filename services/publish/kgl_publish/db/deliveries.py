@@ -58,13 +58,13 @@ async def disable_endpoint(tx: Transaction, endpoint: UUID) -> None:
     )
 
 
-async def endpoints_for(tx: Transaction, event_type: str) -> list[UUID]:
-    """The enabled endpoints that want this type."""
+async def endpoints_for(tx: Transaction, names: Sequence[str]) -> list[UUID]:
+    """The enabled endpoints that want one of these types, or all."""
     rows = await tx.fetch(
-        """select id from endpoint where workspace_id = $1 and state = 'enabled'
-             and ($2 = any(event_types) or '*' = any(event_types)) order by id""",
+        """select id from endpoint where workspace_id = $1 and state = 'enabled' and event_types && $2::varchar[]
+           order by id""",
         tx.workspace,
-        event_type,
+        [*names, "*"],
     )
     return [row["id"] for row in rows]
 

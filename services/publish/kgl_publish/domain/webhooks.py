@@ -9,6 +9,9 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ConfigDict
 
+from kgl_contracts.catalogue import all_events
+from kgl_contracts.operations import KINDS, OperationEnded
+from kgl_contracts.topics import PUBLISH
 from kgl_servicekit.errors import Invalid, NotFound
 
 
@@ -83,6 +86,21 @@ class DeliveryLog(Delivery):
     """A delivery with all its attempts."""
 
     log: tuple[Attempt, ...]
+
+
+def of_kind(event_type: str, kind: str) -> str:
+    """What an endpoint names to hear of the ends of one kind of operations only."""
+    return f"{event_type}:{kind}"
+
+
+def _deliverable() -> frozenset[str]:
+    public = {event.event_type for event in all_events() if event.topic.public and event.topic != PUBLISH}
+    ended = OperationEnded.event_type
+    return frozenset(public | {"*", ended} | {of_kind(ended, kind) for kind in KINDS})
+
+
+DELIVERABLE = _deliverable()
+"""What an endpoint can ask for: every public type but those about deliveries, and the ends of operations."""
 
 
 def new_secret() -> str:

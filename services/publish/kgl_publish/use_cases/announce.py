@@ -1,11 +1,13 @@
 """What happens in a workspace goes to its live log, its feed, and the endpoints that asked for it."""
 
+from typing import Any
+
 from kgl_contracts.content import ItemDrafted, ItemPublished
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
-from kgl_contracts.operations import ReceiptProgressed
+from kgl_contracts.operations import OperationEnded, ReceiptProgressed
 from kgl_publish.db import deliveries, feeds
-from kgl_publish.domain.webhooks import frozen_body
+from kgl_publish.domain.webhooks import frozen_body, of_kind
 from kgl_publish.jobs.declared import Deliver
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import Event
@@ -14,15 +16,27 @@ from kgl_servicekit.ids import derived_id
 
 async def announce(tx: Transaction, event: Event[EventData]) -> None:
     """Log a public event, show it in the feed if it is a published item, and start its deliveries."""
-    envelope, data = event.envelope, event.data.model_dump(mode="json")
     await log_event(tx, event)
     if isinstance(event.data, ItemPublished):
         await feeds.put_item(tx, event.data)
     if isinstance(event.data, ItemDrafted):
         await tx.report("publish.live", "done")
-    for endpoint in await deliveries.endpoints_for(tx, envelope.type):
+    await _start_deliveries(tx, event, event.envelope.type)
+
+
+async def announce_end(tx: Transaction, event: Event[OperationEnded]) -> None:
+    """Show live that an operation has ended, and start deliveries to the endpoints that want to hear of its kind."""
+    data = event.data.model_dump(mode="json")
+    await feeds.append_live(tx, tx.workspace, event.envelope, data, topic=None, key=None)
+    await _start_deliveries(tx, event, event.envelope.type, of_kind(event.envelope.type, event.data.kind))
+
+
+async def _start_deliveries(tx: Transaction, event: Event[Any], *names: str) -> None:
+    """To each endpoint that wants events of one of these names, once for each event."""
+    envelope = event.envelope
+    for endpoint in await deliveries.endpoints_for(tx, names):
         delivery = derived_id("delivery", endpoint, envelope.id)
-        body = frozen_body(envelope.type, envelope.time, data)
+        body = frozen_body(envelope.type, envelope.time, event.data.model_dump(mode="json"))
         if await deliveries.add_delivery(tx, delivery, endpoint, envelope.id, envelope.type, body):
             await tx.start_job(Deliver(delivery_id=delivery, number=1), key=f"{delivery}/1")
 
