@@ -18,6 +18,8 @@ StageState = Literal["waiting", "running", "retrying", "done", "superseded", "sk
 KINDS: tuple[str, ...] = (
     "ingest.document",
     "ingest.delete",
+    "content.publish",
+    "publish.redeliver",
     "dead_letter.redrive",
     "dead_letter.correct",
     "dead_letter.discard",

@@ -70,7 +70,7 @@ class PublishKit:
     def receiver_url(self) -> str:
         return f"http://127.0.0.1:{self.receiver.port}/hooks"
 
-    async def hear(self, event: EventData, *, name: str = "1") -> None:
+    async def hear(self, event: EventData, *, name: str = "1", operation: UUID | None = None) -> None:
         """Handle an event as the consumer does; the same name is the same event."""
         subscription = next(s for s in (*public_subscriptions, publish_operations) if s.topic == event.topic)
         envelope = Envelope(
@@ -79,8 +79,9 @@ class PublishKit:
             source=event.producer(),
             time=datetime(2026, 11, 23, tzinfo=UTC),
             workspace_id=self.workspace,
+            operation_id=operation,
         )
-        cause = Cause(id=envelope.id, kind="event", actor="service:test", at=envelope.time)
+        cause = Cause(id=envelope.id, kind="event", actor="service:test", at=envelope.time, operation_id=operation)
 
         async def apply(tx: Transaction, event: EventData) -> None:
             await subscription.handlers[event.event_type].handle(tx, Event(event, envelope))

@@ -9,9 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from kgl_content.db import items
-from kgl_content.domain.items import DocumentGone, IllegalTransition, Item, ItemNotFound, OwnVersion, State, Version
+from kgl_content.domain.items import (
+    DocumentGone,
+    IllegalTransition,
+    Item,
+    ItemNotFound,
+    OwnVersion,
+    PublishedItem,
+    State,
+    Version,
+)
 from kgl_content.domain.tags import item_tag
 from kgl_content.settings import ContentSettings
+from kgl_content.use_cases import review_item
 from kgl_content.use_cases.draft_item import DraftItem, EditItem, draft_item, edit_item
 from kgl_content.use_cases.review_item import MoveItem, move_item
 from kgl_servicekit.database.transaction import Transaction
@@ -66,6 +76,10 @@ class _ListItems(_Body):
 
 def _tagged(item: Item) -> Reply:
     return Reply(headers={"ETag": item_tag(item)})
+
+
+def _with_receipt(item: PublishedItem) -> Reply:
+    return Reply(headers={"ETag": item_tag(item), "Location": f"/operations/v1/{item.operation_id}"})
 
 
 @router.post("", status_code=201, permission="content:write", problems=[DocumentGone])
@@ -135,10 +149,13 @@ async def reject_item(item_id: UUID, body: Rejection, match: RequiredIfMatch, re
     return await run(move_item, command, reply=_tagged)
 
 
-@router.post("/{item_id}:publish", permission="content:publish", problems=_CHANGES)
-async def publish_item(item_id: UUID, match: RequiredIfMatch, run: Run) -> Item:
-    """Release the approved version to readers and subscribers."""
-    return await run(move_item, MoveItem(id=item_id, action="publish", match=match), reply=_tagged)
+@router.post("/{item_id}:publish", status_code=202, permission="content:publish", problems=_CHANGES)
+async def publish_item(item_id: UUID, match: RequiredIfMatch, run: Run) -> PublishedItem:
+    """Release the approved version: the item is published by now, readers and subscribers have it soon.
+
+    The receipt ends when the feed shows it, and lists each delivery to an endpoint.
+    """
+    return await run(review_item.publish_item, MoveItem(id=item_id, action="publish", match=match), reply=_with_receipt)
 
 
 def _may_review(request: Request) -> bool:

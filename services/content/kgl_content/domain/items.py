@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from kgl_contracts.operations import PlannedStage, Subject
 from kgl_servicekit.errors import Conflict, Forbidden, NotFound
 
 State = Literal["draft", "submitted", "approved", "rejected", "published"]
@@ -23,6 +24,9 @@ TRANSITIONS: dict[tuple[State, Action], State] = {
     ("approved", "edit"): "draft",
     ("published", "edit"): "draft",
 }
+PUBLISH_PLAN = (PlannedStage(name="publish.feed"),)
+"""Stages of publishing an item. Deliveries to endpoints are listed as they are made, and do not hold the end."""
+
 _EXCERPT = 2000
 _MARKUP = re.compile(r"!\[[^\]]*\]\([^)]*\)|\[([^\]]*)\]\([^)]*\)|[*_`#>]+|<[^<>]*>")
 
@@ -67,6 +71,12 @@ class Item(BaseModel):
     published_at: datetime | None
 
 
+class PublishedItem(Item):
+    """An item that was just published; the receipt tells when readers and subscribers have it."""
+
+    operation_id: UUID
+
+
 class Version(BaseModel):
     """One version of an item, and what reviewers said of it."""
 
@@ -91,6 +101,11 @@ class Draft:
     body: str
     sources: list[dict[str, Any]]
     author: str
+
+
+def subject_of(item: UUID) -> Subject:
+    """An item as what an operation works on."""
+    return Subject(type="item", id=item)
 
 
 def after(state: State, action: Action) -> State:

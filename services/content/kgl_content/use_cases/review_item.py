@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from kgl_content.db import items
-from kgl_content.domain.items import Action, Item, ItemNotFound, OwnVersion, after, excerpt
+from kgl_content.domain.items import (
+    PUBLISH_PLAN,
+    Action,
+    Item,
+    ItemNotFound,
+    OwnVersion,
+    PublishedItem,
+    after,
+    excerpt,
+    subject_of,
+)
 from kgl_content.domain.tags import item_tag
 from kgl_contracts.content import ItemApproved, ItemPublished, ItemRejected, ItemSubmitted
 from kgl_contracts.event import EventData
@@ -40,8 +50,15 @@ class MoveItem:
     authors_may_review: bool = True
 
 
-async def move_item(tx: Transaction, command: MoveItem) -> Item:
-    """Do the action and tell of it.
+async def publish_item(tx: Transaction, command: MoveItem) -> PublishedItem:
+    """Release an item, with a receipt of what other services do about it. Raises as `move_item`."""
+    receipt = await tx.start_operation("content.publish", subject_of(command.id), PUBLISH_PLAN)
+    item = await move_item(tx, command, operation=receipt.id)
+    return PublishedItem(**item.model_dump(), operation_id=receipt.id)
+
+
+async def move_item(tx: Transaction, command: MoveItem, *, operation: UUID | None = None) -> Item:
+    """Do the action and tell of it, as a part of the operation if there is one.
 
     Raises: ItemNotFound (404), PreconditionFailed (412), IllegalTransition (409), OwnVersion (403).
     """
@@ -55,7 +72,7 @@ async def move_item(tx: Transaction, command: MoveItem) -> Item:
             raise OwnVersion
         await items.decide(tx, item, state, command.reason)
     await items.move(tx, item, state)
-    await tx.emit(_EVENTS[command.action](tx, item))
+    await tx.emit(_EVENTS[command.action](tx, item), operation=operation)
     if command.action != "submit":
         await tx.audit(f"item.{command.action}", f"item:{item.id}", details={"version": item.version})
     moved = await items.find(tx, item.id)

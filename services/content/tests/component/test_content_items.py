@@ -62,11 +62,35 @@ def test_an_excerpt_is_plain_words() -> None:
 
 async def test_an_item_goes_from_draft_to_publication_and_each_step_is_told(content: ContentKit) -> None:
     item = await draft(content)
-    for action, state in (("submit", "submitted"), ("approve", "approved"), ("publish", "published")):
+    steps = (("submit", 200, "submitted"), ("approve", 200, "approved"), ("publish", 202, "published"))
+    for action, status, state in steps:
         item = await move(content, item, action)
-        assert (item.status_code, item.json()["state"]) == (200, state)
+        assert (item.status_code, item.json()["state"]) == (status, state)
     assert item.json()["published_version"] == 1
     assert await emitted(content) == ["drafted", "submitted", "approved", "published"]
+
+
+async def test_publishing_has_a_receipt_that_what_other_services_do_belongs_to(content: ContentKit) -> None:
+    item = await draft(content)
+    refused = await move(content, item, "publish")
+    assert refused.status_code == 409
+    for action in ("submit", "approve", "publish"):
+        item = await move(content, item, action)
+
+    async def read(tx: Transaction, _: None) -> list[tuple[str, str | None]]:
+        rows = await tx.fetch("select type, operation_id::text from outbox_log order by id")
+        return [(row["type"], row["operation_id"]) for row in rows]
+
+    operation = item.json()["operation_id"]
+    assert item.headers["location"] == f"/operations/v1/{operation}"
+    told = await content.database.run((), read, None)
+    assert [each for each in told if each[1] is not None] == [
+        ("operations.operation.started.v2", operation),
+        ("content.item.published.v1", operation),
+    ]
+    shown = await content.client.get(f"/content/v1/items/{item.json()['id']}", headers=content.headers)
+    assert shown.headers["etag"] == item.headers["etag"]
+    assert "operation_id" not in shown.json()
 
 
 async def test_a_rejected_item_is_edited_and_comes_back_as_a_new_version(content: ContentKit) -> None:

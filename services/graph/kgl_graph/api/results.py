@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.given import ExtractionGiven, SummaryGiven
+from kgl_graph.db import requests
 from kgl_graph.use_cases.hear_given import hear_given
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Invalid
@@ -45,11 +46,12 @@ class GivenSummary(_Given):
 
 
 class Taken(BaseModel):
-    """What became of a result: it is taken in by now or soon, or nobody waits for it any more."""
+    """What became of a result: it is taken in soon, or nobody waits for it any more; the receipt is the document's."""
 
     model_config = ConfigDict(frozen=True)
 
     state: Literal["accepted", "superseded"]
+    operation_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +74,5 @@ async def _give(tx: Transaction, command: _GiveResult) -> Taken:
     verdict = await hear_given(tx, command.module, envelope, given.data)
     if isinstance(verdict, Reject):
         raise ResultRejected(verdict.reason, errors=[])
-    return Taken(state="superseded" if isinstance(verdict, Superseded) else "accepted")
+    operation = await requests.operation_of(tx, given.data.request_id)
+    return Taken(state="superseded" if isinstance(verdict, Superseded) else "accepted", operation_id=operation)

@@ -134,6 +134,13 @@ async def lock(tx: Transaction, request: UUID) -> asyncpg.Record | None:
     )
 
 
+async def operation_of(tx: Transaction, request: UUID) -> UUID | None:
+    """The operation whose receipt tells of a request."""
+    sql = "select operation_id from ai_request where workspace_id = $1 and id = $2"
+    operation: UUID | None = await tx.fetchval(sql, tx.workspace, request)
+    return operation
+
+
 async def take(tx: Transaction, request: UUID, holder: str, seconds: float) -> tuple[int, int]:
     """Lease a locked request, whoever has it now; the answer is its token and the number of the attempt."""
     row = await tx.fetchrow(

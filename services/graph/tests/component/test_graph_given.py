@@ -170,7 +170,9 @@ async def test_an_answer_by_an_event_takes_the_request_from_who_leased_it(graph:
 
 
 async def test_over_http_the_same_event_has_the_same_effect(graph: GraphKit) -> None:
-    document = await graph.index(["Rotterdam is a harbour."])
+    document, operation = uuid7(), uuid7()
+    await graph.hear(await graph.parsed(document, 1, ["Rotterdam is a harbour."]), operation)
+    await graph.work()
     request = await request_of(graph, document)
     data = ExtractionGiven(request_id=request["id"], document_id=document, extraction=found(document, "Rotterdam"))
     event = {
@@ -193,6 +195,8 @@ async def test_over_http_the_same_event_has_the_same_effect(graph: GraphKit) -> 
     await graph.work()
     assert (await request_of(graph, document))["state"] == "done"
     assert await post() == (202, "superseded")
+    answer = await graph.client.post("/modules/v1/results", json=event, headers=graph.headers)
+    assert answer.json()["operation_id"] == str(operation)
     told = await graph.rows("select 1 from outbox_log where type = 'ai.extraction.completed.v1'")
     assert len(told) == 1
 

@@ -26,7 +26,7 @@ from kgl_publish.jobs.declared import Outside
 from kgl_publish.stores.egress import SendImpossible
 from kgl_publish.use_cases.record_attempt import redeliver
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.http import ApiRouter, Page, PageParams, Run, page
+from kgl_servicekit.http import ApiRouter, Page, PageParams, Reply, Run, page
 
 router = ApiRouter(tags=["webhooks"])
 
@@ -131,8 +131,12 @@ async def get_delivery(delivery_id: UUID, run: Run) -> DeliveryLog:
     problems=[DeliveryNotFound],
 )
 async def redeliver_delivery(delivery_id: UUID, run: Run) -> Delivery:
-    """Send a delivery once more, with the same id and the same bytes."""
-    return await run(redeliver, delivery_id)
+    """Send a delivery once more, with the same id and bytes; the receipt ends when it has arrived or is given up."""
+    return await run(redeliver, delivery_id, reply=_with_receipt)
+
+
+def _with_receipt(delivery: Delivery) -> Reply:
+    return Reply(headers={"Location": f"/operations/v1/{delivery.operation_id}"})
 
 
 async def _create(tx: Transaction, body: EndpointBody) -> NewEndpoint:

@@ -70,13 +70,19 @@ async def endpoints_for(tx: Transaction, names: Sequence[str]) -> list[UUID]:
 
 
 async def add_delivery(
-    tx: Transaction, delivery: UUID, endpoint: UUID, event_id: UUID, event_type: str, body: bytes
+    tx: Transaction,
+    delivery: UUID,
+    endpoint: UUID,
+    event_id: UUID,
+    event_type: str,
+    body: bytes,
+    operation: UUID | None,
 ) -> bool:
     """A new delivery with its frozen body; False when this event is on its way to this endpoint already."""
     tag = await tx.execute(
         """insert into delivery (workspace_id, id, endpoint_id, event_id, event_type, webhook_id, body, state,
-                                 attempts, created_at)
-           values ($1, $2, $3, $4, $5, $6, $7, 'pending', 0, $8) on conflict do nothing""",
+                                 attempts, created_at, operation_id)
+           values ($1, $2, $3, $4, $5, $6, $7, 'pending', 0, $8, $9) on conflict do nothing""",
         tx.workspace,
         delivery,
         endpoint,
@@ -85,6 +91,7 @@ async def add_delivery(
         f"msg_{delivery.hex}",
         body,
         tx.now,
+        operation,
     )
     return tag == "INSERT 0 1"
 
@@ -101,8 +108,10 @@ async def to_send(tx: Transaction, delivery: UUID) -> asyncpg.Record | None:
     )
 
 
-async def log_attempt(tx: Transaction, delivery: UUID, attempt: Attempt, state: str, next_at: datetime | None) -> None:
-    """Note one attempt, and where the delivery stands after it."""
+async def log_attempt(
+    tx: Transaction, delivery: UUID, attempt: Attempt, state: str, next_at: datetime | None
+) -> UUID | None:
+    """Note one attempt, and where the delivery stands after it; the answer is the operation that waits for it."""
     await tx.execute(
         """insert into delivery_attempt (workspace_id, delivery_id, number, at, outcome, status, milliseconds, detail)
            values ($1, $2, $3, $4, $5, $6, $7, $8)""",
@@ -115,10 +124,10 @@ async def log_attempt(tx: Transaction, delivery: UUID, attempt: Attempt, state: 
         attempt.milliseconds,
         attempt.detail,
     )
-    await tx.execute(
+    operation: UUID | None = await tx.fetchval(
         """update delivery set state = $3::varchar, attempts = $4, status = $5, error = $6, next_at = $7,
                   ended_at = case when $3::varchar = 'pending' then null else now() end
-           where workspace_id = $1 and id = $2""",
+           where workspace_id = $1 and id = $2 returning operation_id""",
         tx.workspace,
         delivery,
         state,
@@ -127,25 +136,37 @@ async def log_attempt(tx: Transaction, delivery: UUID, attempt: Attempt, state: 
         attempt.detail if attempt.outcome != "delivered" else None,
         next_at,
     )
+    return operation
 
 
-async def abandon(tx: Transaction, delivery: UUID) -> None:
-    """The endpoint is gone or disabled: nothing more is sent."""
-    await tx.execute(
+async def abandon(tx: Transaction, delivery: UUID) -> UUID | None:
+    """The endpoint is gone or disabled: nothing more is sent. The answer is the operation that waits for it."""
+    operation: UUID | None = await tx.fetchval(
         """update delivery set state = 'abandoned', ended_at = now(), next_at = null
-           where workspace_id = $1 and id = $2""",
+           where workspace_id = $1 and id = $2 returning operation_id""",
+        tx.workspace,
+        delivery,
+    )
+    return operation
+
+
+async def lock(tx: Transaction, delivery: UUID) -> asyncpg.Record | None:
+    """The attempts of a delivery so far, and the operation that waits for it; locked to the end of the transaction."""
+    return await tx.fetchrow(
+        "select attempts, operation_id from delivery where workspace_id = $1 and id = $2 for update",
         tx.workspace,
         delivery,
     )
 
 
-async def reopen(tx: Transaction, delivery: UUID) -> asyncpg.Record | None:
-    """The delivery is pending again."""
-    return await tx.fetchrow(
-        """update delivery set state = 'pending', next_at = null, ended_at = null
-           where workspace_id = $1 and id = $2 returning attempts""",
+async def reopen(tx: Transaction, delivery: UUID, operation: UUID) -> None:
+    """The delivery is pending again, and this operation waits for it."""
+    await tx.execute(
+        """update delivery set state = 'pending', next_at = null, ended_at = null, operation_id = $3
+           where workspace_id = $1 and id = $2""",
         tx.workspace,
         delivery,
+        operation,
     )
 
 

@@ -51,6 +51,7 @@ class DeliveryRow(Base, table=True):
     next_at: datetime | None = Field(sa_type=DateTime(timezone=True))
     created_at: datetime = Field(sa_type=DateTime(timezone=True))
     ended_at: datetime | None = Field(sa_type=DateTime(timezone=True))
+    operation_id: UUID | None
 
 
 class DeliveryAttemptRow(Base, table=True):

@@ -10,9 +10,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from kgl_contracts.catalogue import all_events
-from kgl_contracts.operations import KINDS, OperationEnded
+from kgl_contracts.operations import KINDS, OperationEnded, PlannedStage
 from kgl_contracts.topics import PUBLISH
 from kgl_servicekit.errors import Invalid, NotFound
+
+_DEADLINE = 86400  # seconds; all attempts of a delivery take nearly eight hours
 
 
 class EndpointNotFound(NotFound, code="endpoint_not_found", status=404):
@@ -64,7 +66,7 @@ class Attempt(BaseModel):
 
 
 class Delivery(BaseModel):
-    """One event for one endpoint."""
+    """One event for one endpoint; `operation_id` is the receipt that tells how it goes, if there is one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,6 +75,7 @@ class Delivery(BaseModel):
     event_id: UUID
     event_type: str
     webhook_id: str
+    operation_id: UUID | None
     state: str
     attempts: int
     status: int | None
@@ -101,6 +104,16 @@ def _deliverable() -> frozenset[str]:
 
 DELIVERABLE = _deliverable()
 """What an endpoint can ask for: every public type but those about deliveries, and the ends of operations."""
+
+
+def stage_of(delivery: UUID) -> str:
+    """The stage of a receipt that a delivery is."""
+    return f"publish.deliver.{delivery}"
+
+
+def redelivery_plan(delivery: UUID) -> tuple[PlannedStage, ...]:
+    """The receipt of a redelivery ends with its last attempt."""
+    return (PlannedStage(name=stage_of(delivery), deadline_seconds=_DEADLINE),)
 
 
 def new_secret() -> str:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+from kgl_contracts.operations import Subject
 from kgl_contracts.publish import DeliveryFailed, DeliverySucceeded
 from kgl_publish.db import deliveries
-from kgl_publish.domain.webhooks import Attempt, Delivery, DeliveryNotFound
+from kgl_publish.domain.webhooks import Attempt, Delivery, DeliveryNotFound, redelivery_plan, stage_of
 from kgl_publish.jobs.declared import Deliver
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.jobs import queue
@@ -45,7 +46,16 @@ async def record_attempt(tx: Transaction, command: RecordAttempt) -> None:
         milliseconds=command.milliseconds,
         detail=command.detail,
     )
-    await deliveries.log_attempt(tx, command.delivery_id, attempt, state, next_at)
+    operation = await deliveries.log_attempt(tx, command.delivery_id, attempt, state, next_at)
+    if operation is not None:
+        await tx.report(
+            stage_of(command.delivery_id),
+            "done" if delivered else "retrying" if again else "failed",
+            operation=operation,
+            attempt=command.number,
+            error=None if delivered else command.outcome,
+            next_retry_at=next_at,
+        )
     about = {"delivery_id": command.delivery_id, "endpoint_id": command.endpoint_id, "attempts": command.number}
     if delivered:
         await tx.emit(DeliverySucceeded(**about, status=command.status or 0))
@@ -61,17 +71,24 @@ async def record_attempt(tx: Transaction, command: RecordAttempt) -> None:
 
 async def abandon_delivery(tx: Transaction, delivery_id: UUID) -> None:
     """The endpoint wants nothing any more."""
-    await deliveries.abandon(tx, delivery_id)
+    operation = await deliveries.abandon(tx, delivery_id)
+    if operation is not None:
+        await tx.report(stage_of(delivery_id), "failed", operation=operation, error="endpoint_gone")
 
 
 async def redeliver(tx: Transaction, delivery_id: UUID) -> Delivery:
-    """Send a delivery once more, now: the same id, the same bytes. Raises DeliveryNotFound.
+    """Send a delivery once more, now: the same id, the same bytes; its receipt is a new one. Raises DeliveryNotFound.
 
     The next attempt may have a job already: its time has not come yet, or it ended without an attempt.
     """
-    row = await deliveries.reopen(tx, delivery_id)
+    row = await deliveries.lock(tx, delivery_id)
     if row is None:
         raise DeliveryNotFound
+    subject = Subject(type="delivery", id=delivery_id)
+    receipt = await tx.start_operation("publish.redeliver", subject, redelivery_plan(delivery_id))
+    await deliveries.reopen(tx, delivery_id, receipt.id)
+    if row["operation_id"] is not None:
+        await tx.report(stage_of(delivery_id), "superseded", operation=row["operation_id"])
     number = row["attempts"] + 1
     job = await tx.start_job(Deliver(delivery_id=delivery_id, number=number), key=f"{delivery_id}/{number}")
     await queue.hasten(tx, job)
