@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import orjson
 from rich.console import Console
 
 from kgl_cli.home import Home
-from kgl_cli.postgres import open_databases, stop_server
+from kgl_cli.postgres import Databases, open_databases, stop_server
 from kgl_cli.stack import environment
 from kgl_cli.stack.docker import Compose, DockerFailed, containers
 from kgl_cli.system import BUILDERS, built
@@ -17,18 +18,22 @@ from kgl_contracts.rights import SERVICES
 from kgl_servicekit.bus.postgres import PostgresBus
 from kgl_servicekit.doctor.examine import examine
 from kgl_servicekit.doctor.finding import Finding
+from kgl_servicekit.drift.run import look_now
 
 SYSTEM = "system"
 """What findings name that are about no single service."""
 
 
-async def doctor(home: Home, folder: Path, console: Console, *, embedded: bool, json: bool) -> int:
-    """Ask every service of the compose system of the folder, or of the embedded one; 0 when all is well, 1 else."""
+async def doctor(home: Home, folder: Path, console: Console, *, embedded: bool, json: bool, drift: bool = False) -> int:
+    """Ask every service of the compose system of the folder, or of the embedded one; 0 when all is well, 1 else.
+
+    With `drift` each looks for drift before; without, it tells of the last look.
+    """
     path = environment.file_of(folder)
     if path.exists() and not embedded:
-        found = await asyncio.to_thread(_compose, Compose(path))
+        found = await asyncio.to_thread(_compose, Compose(path), drift)
     elif home.has_system():
-        found = await _embedded(home)
+        found = await _embedded(home, drift)
     else:
         console.print(f"[red]There is neither {path} of `make up` nor a system of `make dev` in {home.path}.[/red]")
         return 2
@@ -50,7 +55,7 @@ def _system(check: str, what: str, todo: str, service: str = SYSTEM) -> Finding:
     return Finding(service=service, check=check, what=what, todo=todo)
 
 
-def _compose(compose: Compose) -> list[Finding]:
+def _compose(compose: Compose, drift: bool) -> list[Finding]:
     """The containers as Docker sees them; then each service, in a container of its own with its worker's settings."""
     try:
         there = containers(compose)
@@ -69,12 +74,14 @@ def _compose(compose: Compose) -> list[Finding]:
         if each.failed
     ]
     for service in SERVICES:
-        found += _in_container(compose, service)
+        found += _in_container(compose, service, drift)
     return found
 
 
-def _in_container(compose: Compose, service: str) -> list[Finding]:
-    status, answer, said = compose.tried("run", "--rm", "--no-deps", "-T", f"{service}-worker", "doctor", "--json")
+def _in_container(compose: Compose, service: str, drift: bool) -> list[Finding]:
+    words = ["doctor", "--json", *(["--drift"] if drift else [])]
+    worker = ("run", "--rm", "--no-deps", "-T", f"{service}-worker")
+    status, answer, said = compose.tried(*worker, *words, seconds=3600 if drift else 120)
     try:
         rows: list[dict[str, Any]] = orjson.loads(answer)
         return [Finding(**row) for row in rows]
@@ -85,7 +92,7 @@ def _in_container(compose: Compose, service: str) -> list[Finding]:
         ]
 
 
-async def _embedded(home: Home) -> list[Finding]:
+async def _embedded(home: Home, drift: bool) -> list[Finding]:
     """On the databases of this home, whether `kgl dev` runs or not."""
     runs = home.running() is not None
     found = [] if runs else [_system("process", "no kgl dev runs on this KGL_HOME", "make dev")]
@@ -95,10 +102,18 @@ async def _embedded(home: Home) -> list[Finding]:
         except Exception as error:  # a server that does not start tells so in many ways
             what = f"the databases cannot be opened: {error}"
             return [*found, _system("database", what, f"look at {home.postgres}/log, or at KGL_POSTGRES_URL")]
-        for name in BUILDERS:
-            bus = PostgresBus(databases.service("kgl_bus"), worker="doctor")
-            found += await examine(built(name, home, databases, bus, "http://localhost:8080"))
+        for each in await asyncio.gather(*(_one(home, databases, name, drift) for name in BUILDERS)):
+            found += each
     finally:
         if not runs:
             await asyncio.to_thread(stop_server, home)
     return found
+
+
+async def _one(home: Home, databases: Databases, name: str, drift: bool) -> list[Finding]:
+    bus = PostgresBus(databases.service("kgl_bus"), worker="doctor")
+    service = built(name, home, databases, bus, "http://localhost:8080")
+    if drift:
+        with suppress(Exception):  # what keeps it from looking is found below
+            await look_now(service)
+    return await examine(service)

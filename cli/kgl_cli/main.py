@@ -95,13 +95,27 @@ def refill(
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    drift: Annotated[bool, typer.Option("--drift", help="look for drift now, which takes longer")] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="the system of `kgl dev`, though there is .env")] = False,
 ) -> None:
     """Say what is wrong with the system and what to do about it; ends with 0 when all is well, with 1 else."""
     from kgl_cli.doctor import doctor as ask
 
     configure_logging("ERROR", "kgl")
-    _run(ask(_home(), Path.cwd(), console, embedded=embedded, json=as_json))
+    _run(ask(_home(), Path.cwd(), console, embedded=embedded, json=as_json, drift=drift))
+
+
+@app.command()
+def drift(
+    repair: Annotated[bool, typer.Option("--repair", help="derive anew what differs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="the system of `kgl dev`, though there is .env")] = False,
+) -> None:
+    """Compare what is derived with its source; ends with 0 when nothing is left to be done, with 1 else."""
+    from kgl_cli.drift import drift as look
+
+    configure_logging("ERROR", "kgl")
+    _run(look(_home(), Path.cwd(), console, embedded=embedded, repair=repair, json=as_json))
 
 
 def _home() -> Home:

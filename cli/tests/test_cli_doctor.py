@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from kgl_cli.doctor import doctor
+from kgl_cli.drift import drift
 from kgl_cli.home import Home
 from kgl_contracts.rights import SERVICES
 
@@ -22,7 +23,8 @@ def docker(folder: Path, monkeypatch: pytest.MonkeyPatch, *, graph: str = "[]", 
         "#!/bin/sh\n"
         'case "$*" in\n'
         f"  *'ps --all'*) echo '{json.dumps(container) if states else ''}' ;;\n"
-        f"  *'graph-worker doctor --json'*) echo '{graph}'; echo 'graph says this' >&2 ;;\n"
+        f"  *'graph-worker do'*|*'graph-worker dr'*) echo '{graph}'; echo 'graph says this' >&2 ;;\n"
+        "  *'-worker drift --json --repair'*) echo '[]' ;;\n"
         "  *'-worker doctor --json'*) echo '[]' ;;\n"
         "  *) echo unexpected >&2; exit 1 ;;\n"
         "esac\n"
@@ -80,3 +82,30 @@ async def test_without_any_system_it_says_where_it_looked(tmp_path: Path) -> Non
     status, lines = await told(tmp_path)
     assert status == 2
     assert "There is neither" in lines
+
+
+DRIFT = {
+    "check": "graph.entities",
+    "items": 2,
+    "repaired": 1,
+    "complete": True,
+    "examples": ["w/e: without a source"],
+    "error": None,
+}
+
+
+async def test_drift_of_all_services_is_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker(tmp_path, monkeypatch, graph=json.dumps([DRIFT]))
+    out = io.StringIO()
+    console, home = Console(file=out, width=60), Home(tmp_path)
+    assert await drift(home, tmp_path, console, embedded=False, repair=True, json=False) == 1
+    assert out.getvalue().splitlines() == [
+        "graph.entities: 2 differ, 1 of them repaired",
+        "    w/e: without a source",
+    ]
+    docker(tmp_path, monkeypatch, graph="")
+    out.truncate(0)
+    assert await drift(home, tmp_path, console, embedded=False, repair=True, json=False) == 1
+    assert "graph: could not be looked at: graph says this" in out.getvalue()
+    docker(tmp_path, monkeypatch)
+    assert await drift(home, tmp_path, console, embedded=False, repair=True, json=True) == 0

@@ -19,9 +19,9 @@ def system() -> Iterator[DevSystem]:
         yield system
 
 
-def doctor(system: DevSystem, *words: str) -> tuple[int, str]:
+def kgl(system: DevSystem, *words: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "kgl_cli.main", "doctor", *words],
+        [sys.executable, "-m", "kgl_cli.main", *words],
         env={**os.environ, "KGL_HOME": str(system.home.path)},
         cwd=system.home.path,
         capture_output=True,
@@ -32,6 +32,7 @@ def doctor(system: DevSystem, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_all_is_well_beside_a_system_at_work_and_one_that_is_down_is_told_of(system: DevSystem) -> None:
     key = system.start().api_key
     known = system.home.any_credentials()
@@ -41,9 +42,12 @@ def test_all_is_well_beside_a_system_at_work_and_one_that_is_down_is_told_of(sys
     ) as http:
         receipt = http.post("/ingest/v1/documents", json={"text": "# Tea", "media_type": "text/markdown"}).json()
         assert http.get(f"/operations/v1/{receipt['id']}", params={"wait": 30}).json()["state"] == "done"
-    assert doctor(system) == (0, "all is well: auth, ingest, graph, content, publish\n")
+    assert kgl(system, "doctor", "--drift") == (0, "all is well: auth, ingest, graph, content, publish\n")
+    status, told = kgl(system, "drift")
+    assert status == 0, told
+    assert all(line.endswith(": as its source says") for line in told.splitlines()), told
     system.kill()
-    status, told = doctor(system, "--json")
+    status, told = kgl(system, "doctor", "--json")
     found: list[dict[str, Any]] = json.loads(told)
     assert status == 1
     assert ("system", "no kgl dev runs on this KGL_HOME", "make dev") in {

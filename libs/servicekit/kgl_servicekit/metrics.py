@@ -74,3 +74,6 @@ JOB_QUEUE_DEPTH = Gauge("kgl_job_queue_depth", "Jobs that wait, by a sample ever
 JOB_QUEUE_OLDEST = Gauge(
     "kgl_job_queue_oldest_seconds", "For how long the oldest waiting job has been due", ["kind", "job_class"]
 )
+DRIFT_ITEMS = Gauge(
+    "kgl_drift_items", "What is derived and was not what its source says, in the last look of this check", ["check"]
+)

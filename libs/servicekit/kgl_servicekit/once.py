@@ -3,12 +3,14 @@
 import argparse
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from loguru import logger
 
 from kgl_servicekit.doctor.examine import examine
+from kgl_servicekit.drift.run import look_now
 from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning
 from kgl_servicekit.settings import NotConfigured
 
@@ -47,6 +49,9 @@ async def release(service: "Service", asked: argparse.Namespace) -> None:
 
 async def doctor(service: "Service", asked: argparse.Namespace) -> int:
     """What is wrong, on standard output; 1 when anything is."""
+    if asked.drift and service.drift_checks:
+        with suppress(Exception):  # what keeps it from looking is found below
+            await look_now(service)
     found = await examine(service)
     if asked.json:
         sys.stdout.write(orjson.dumps([finding.as_dict() for finding in found]).decode() + "\n")
@@ -57,9 +62,21 @@ async def doctor(service: "Service", asked: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
+async def drift(service: "Service", asked: argparse.Namespace) -> int:
+    """What differs from its source, on standard output; 1 when something is left."""
+    results = await look_now(service, repair=asked.repair)
+    if asked.json:
+        sys.stdout.write(orjson.dumps([result.as_dict() for result in results]).decode() + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for result in results for line in result.lines()))
+    sys.stdout.flush()
+    return 0 if all(result.well for result in results) else 1
+
+
 ONCE: Mapping[str, Callable[["Service", argparse.Namespace], Coroutine[Any, Any, int | None]]] = {
     "rebuild": rebuild,
     "refill": refill,
     "release": release,
     "doctor": doctor,
+    "drift": drift,
 }

@@ -26,6 +26,8 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
 from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.doctor.tables import TableCheck
+from kgl_servicekit.drift.check import DriftCheck
+from kgl_servicekit.drift.run import DriftWatch
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
@@ -76,6 +78,7 @@ class Service:
     loops: Sequence[Loop] = ()
     rebuilds: Sequence[Rebuild] = ()
     examinations: Mapping[str, TableCheck] = field(default_factory=dict)
+    drift_checks: Sequence[DriftCheck] = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
     resources: Sequence[Callable[[], AbstractAsyncContextManager[Any]]] = ()
     lag: LagWatch = field(default_factory=LagWatch)
@@ -183,6 +186,8 @@ class Service:
         loops.append(self.lag.run(self.database, self.bus, subscriptions))
         if self.jobs.handlers:
             loops.append(JobRunner(self.database, self.jobs, self.outside, worker=worker).run())
+        if self.drift_checks:
+            loops.append(DriftWatch(self.database, self.drift_checks, self.settings.drift_hour).run())
         loops.extend(loop() for loop in self.loops)
         return loops
 
@@ -197,7 +202,9 @@ def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     )
     parser.add_argument("role", choices=("api", "worker", "relay", "migrate", *ONCE))
     parser.add_argument("names", nargs="*", help="of the tables to build anew, or of the topics to send again")
-    parser.add_argument("--json", action="store_true", help="doctor: for machines")
+    parser.add_argument("--json", action="store_true", help="of doctor and drift: for machines")
+    parser.add_argument("--repair", action="store_true", help="of drift: derive anew what differs")
+    parser.add_argument("--drift", action="store_true", help="of doctor: look for drift now")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, help="8000 for api; a worker answers health checks there, if it is given")
     asked = parser.parse_args()

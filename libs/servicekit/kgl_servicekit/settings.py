@@ -84,6 +84,9 @@ class ServiceSettings(Settings):
     max_upload: int = Field(default=50 * 1024 * 1024, description="bytes of an uploaded file")
     max_page: int = 200
     rate_limit_per_minute: int = 6000
+    drift_hour: int = Field(
+        default=3, ge=-1, le=23, description="hour of the night, in UTC, in which drift is looked for; -1 for never"
+    )
     cors_origins: tuple[str, ...] = ()
     egress_allow: str = Field(default="", description="host:port,... that outgoing requests may reach besides")
 

@@ -1,4 +1,4 @@
-"""`kgl-auth api | worker | relay | migrate | refill | release | doctor`."""
+"""`kgl-auth api | worker | relay | migrate | refill | release | doctor | drift`."""
 
 from kgl_auth.bootstrap import build
 from kgl_auth.settings import AuthSettings

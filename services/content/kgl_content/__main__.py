@@ -1,4 +1,4 @@
-"""`kgl-content api | worker | relay | migrate | refill | release | doctor`."""
+"""`kgl-content api | worker | relay | migrate | refill | release | doctor | drift`."""
 
 from kgl_content.bootstrap import build
 from kgl_content.settings import ContentSettings

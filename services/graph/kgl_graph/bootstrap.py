@@ -11,6 +11,7 @@ from kgl_graph.collector import collect_results
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.consumers.modules import module_subscriptions
+from kgl_graph.drift import drift_checks
 from kgl_graph.jobs import index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
@@ -65,4 +66,5 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         resources=[partial(opened, objects), *vectors.resources],
         loops=[sweeper, collector, *vectors.loops],
         rebuilds=[search_index],
+        drift_checks=drift_checks(database, objects, settings),
     )

@@ -1,4 +1,4 @@
-"""`kgl-ingest api | worker | relay | migrate | refill | release | doctor`."""
+"""`kgl-ingest api | worker | relay | migrate | refill | release | doctor | drift`."""
 
 from kgl_ingest.bootstrap import build
 from kgl_ingest.settings import IngestSettings

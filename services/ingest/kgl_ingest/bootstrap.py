@@ -13,6 +13,7 @@ from kgl_ingest.consumers import dead_letters as letters
 from kgl_ingest.consumers import snapshots
 from kgl_ingest.consumers.operations import ingest_operations
 from kgl_ingest.db.dead_letters import trim
+from kgl_ingest.drift import drift_checks
 from kgl_ingest.jobs import erase_document, parse_document, snapshot_documents
 from kgl_ingest.jobs.declared import jobs
 from kgl_ingest.jobs.outside import Outside
@@ -74,6 +75,7 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         jobs=jobs,
         outside=Outside(objects=objects, parsers=parsers, parser_timeout=settings.parser_timeout),
         examinations={"operations": examine_operations},
+        drift_checks=drift_checks(database, objects, settings),
         checks={"objects": objects.ping},
         resources=[partial(opened, objects), parser_processes],
         loops=[collect, trim_letters, partial(watch_unfinished, database)],

@@ -2,15 +2,17 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from kgl_servicekit.database.migrations import unlike
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Finding, Told
-from kgl_servicekit.doctor.tables import TABLE_CHECKS
-from kgl_servicekit.events.lag import lags
+from kgl_servicekit.doctor.tables import TABLE_CHECKS, TableCheck
+from kgl_servicekit.drift.table import examine_drift
+from kgl_servicekit.events.lag import Lag, lags
 from kgl_servicekit.events.relay_memory import BrokerLostData, Memory
 from kgl_servicekit.settings import guessed_secrets
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from kgl_servicekit.service import Service
 
 _DEADLINE = 10.0  # seconds for one check
-_PATIENCE = 3.0  # seconds between two looks at a subscription
+_PATIENCE = 3.0  # seconds within which a subscription that is behind has to move
+_LOOK_AGAIN = 0.1
 _FAR_BEHIND = 1000  # events, as the alert ConsumerLags
 _LEAST_FREE = 0.1
 _LEAST_BYTES = 1024**3
@@ -43,17 +46,21 @@ class _Examination:
         await self._ask("disk", self._disk, "")
         async with AsyncExitStack() as stack:
             if await self._open(stack):
-                for name, check in {**TABLE_CHECKS, **service.examinations}.items():
+                for name, check in self._of_tables().items():
                     await self._ask(name, lambda check=check: service.database.run((), check, None))  # type: ignore[misc]
                 await self._ask("migrations", self._migrations)
                 await self._bus(stack)
             await self._stores(stack)
         return self._found
 
+    def _of_tables(self) -> Mapping[str, TableCheck]:
+        drift = {"drift": examine_drift} if self._service.drift_checks else {}
+        return {**TABLE_CHECKS, **self._service.examinations, **drift}
+
     async def _open(self, stack: AsyncExitStack) -> bool:
         """Open the database; False when it is out, which is told with all that could not be asked."""
         database = self._service.database
-        skipped = ", ".join([*TABLE_CHECKS, *self._service.examinations, "migrations", "bus", "lag"])
+        skipped = ", ".join([*self._of_tables(), "migrations", "bus", "lag"])
 
         async def start() -> list[Told]:
             await database.start()
@@ -157,30 +164,27 @@ class _Examination:
         return []
 
     async def _lag(self) -> list[Told]:
-        """Looks twice: what moves between, however slowly, stands not still."""
+        """Looks again for some time: what moves meanwhile, however slowly, does not stand still."""
         service = self._service
         subscriptions = service.all_subscriptions
-        first = await lags(service.database, service.bus, subscriptions)
-        if not any(each.events for each in first):
-            return []
-        await asyncio.sleep(self._patience)
+        first = now = await lags(service.database, service.bus, subscriptions)
+        until = time.monotonic() + self._patience
+        while any(_still(*pair) for pair in zip(first, now, strict=True)) and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_AGAIN)
+            now = await lags(service.database, service.bus, subscriptions)
         told = []
-        for before, now in zip(first, await lags(service.database, service.bus, subscriptions), strict=True):
-            still = sum(
-                behind for part, behind in now.behind.items() if before.behind[part] and before.at[part] == now.at[part]
-            )
-            if still:
-                told.append(
-                    Told(
-                        f"{now.subscription} is {now.events} events behind and does not move",
-                        f"GET /health/ready and the log of {service.name}-worker say what it waits for",
-                    )
-                )
-            elif now.events >= _FAR_BEHIND:
-                told.append(
-                    Told(
-                        f"{now.subscription} is {now.events} events behind",
-                        f"more workers: make scale SERVICE={service.name} WORKERS=...",
-                    )
-                )
+        for before, lag in zip(first, now, strict=True):
+            behind = f"{lag.subscription} is {lag.events} events behind"
+            if _still(before, lag):
+                todo = f"GET /health/ready and the log of {service.name}-worker say what it waits for"
+                told.append(Told(f"{behind} and does not move", todo))
+            elif lag.events >= _FAR_BEHIND:
+                told.append(Told(behind, f"more workers: make scale SERVICE={service.name} WORKERS=..."))
         return told
+
+
+def _still(before: Lag, now: Lag) -> bool:
+    """Whether there is a partition that is behind and has not moved."""
+    return any(
+        behind and before.behind[part] and before.at[part] == now.at[part] for part, behind in now.behind.items()
+    )

@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
 from kgl_servicekit.database.last_results import LastResult
+from kgl_servicekit.drift.table import drift_table
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -87,4 +88,5 @@ class LastResultRow(LastResult, Base, table=True):
 
 
 METADATA = Base.metadata
-UNSCOPED: frozenset[str] = frozenset()
+drift_table(METADATA)
+UNSCOPED: frozenset[str] = frozenset({"drift_check"})

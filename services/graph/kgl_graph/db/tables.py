@@ -12,6 +12,7 @@ from sqlmodel import Field, SQLModel
 from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
 from kgl_servicekit.database.last_results import LastResult
 from kgl_servicekit.database.shadow_tables import rebuild_table
+from kgl_servicekit.drift.table import drift_table
 
 DIMENSIONS = 256
 PGVECTOR = "pgvector"  # the branch of migrations that makes the table of vectors
@@ -222,5 +223,6 @@ class AiRequestRow(Base, table=True):
 
 
 METADATA = Base.metadata
+drift_table(METADATA)
 rebuild_table(METADATA)
-UNSCOPED: frozenset[str] = frozenset({"rebuild"})
+UNSCOPED: frozenset[str] = frozenset({"drift_check", "rebuild"})

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import AutoString, Field, SQLModel
 
 from kgl_servicekit.database.core_schema import DERIVED, SOURCE, service_registry
+from kgl_servicekit.drift.table import drift_table
 
 
 class Base(SQLModel, registry=service_registry()):
@@ -180,4 +181,5 @@ class DeadLetterRow(Base, table=True):
 
 
 METADATA = Base.metadata
-UNSCOPED: frozenset[str] = frozenset()
+drift_table(METADATA)
+UNSCOPED: frozenset[str] = frozenset({"drift_check"})

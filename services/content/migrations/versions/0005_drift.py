@@ -1,0 +1,13 @@
+"""What was found of drift, and the way from one workspace to the next."""
+
+from alembic import op
+
+from kgl_servicekit.drift.table import create_drift
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Releases go forward only."""
+    create_drift(op, "item", "document")

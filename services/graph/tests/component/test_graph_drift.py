@@ -1,0 +1,150 @@
+"""Each kind of drift in the graph is found in the real tables, repaired, and gone in the next look."""
+
+import hashlib
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from kgl_contracts.ai import EntityRef, ExtractedEntity, ExtractedRelation, Extraction, ExtractionCompleted, Span
+from kgl_graph.domain.results import result_key
+from kgl_graph.drift import drift_checks
+from kgl_graph.testing import GraphKit, chunk_id, deleted
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.drift.check import DriftCheck
+from kgl_servicekit.drift.run import run_check
+from kgl_servicekit.ids import uuid7
+
+CHECKS = ("graph.mentions", "graph.sources", "graph.entities", "graph.relations", "graph.results")
+TABLES = ("entity", "entity_source", "mention", "relation", "relation_source")
+
+
+def found(document: UUID) -> Extraction:
+    span = Span(chunk_id=chunk_id(document, 1, 0), start=0, end=3)
+    me, other = EntityRef(name="Tea", type="thing"), EntityRef(name="Other", type="thing")
+    return Extraction(
+        entities=(ExtractedEntity(name="Tea", type="thing", mentions=(span,)),),
+        relations=(ExtractedRelation(subject=me, predicate="knows", object=other, evidence=(span,)),),
+    )
+
+
+async def linked(graph: GraphKit) -> UUID:
+    """A document that the reader has read, by a request and its result."""
+    document = await graph.index(["tea and other words"])
+    (job,) = await graph.lease("extract")
+    body = {"token": job["token"], "extraction": found(document).model_dump(mode="json")}
+    url = f"/modules/v1/jobs/{job['id']}:complete"
+    answer = await graph.client.post(url, json=body, headers=graph.headers)
+    assert answer.status_code < 300, answer.text
+    (row,) = await graph.rows("select * from ai_request where capability = 'extract' and document_id = $1", document)
+    await graph.hear(
+        ExtractionCompleted(
+            request_id=row["id"],
+            document_id=document,
+            version=1,
+            module=row["module"],
+            entities=1,
+            relations=1,
+            result_object=row["result_object"],
+            sha256=row["result_sha256"],
+        )
+    )
+    await graph.work()
+    assert len(await graph.rows("select * from mention")) > 0
+    return document
+
+
+def checks(graph: GraphKit) -> dict[str, DriftCheck]:
+    settings = graph.service.settings
+    made = drift_checks(graph.database, graph.objects, settings)  # type: ignore[arg-type]
+    return {check.name: check for check in made}
+
+
+async def look(graph: GraphKit, *, repair: bool = False) -> dict[str, tuple[int, int]]:
+    """Items found and repaired, by check; those that are well are left out."""
+    results = [await run_check(graph.database, check, repair=repair, pause=0) for check in checks(graph).values()]
+    assert [result.error for result in results] == [None] * len(results)
+    return {result.check: (result.items, result.repaired) for result in results if result.items}
+
+
+async def run(graph: GraphKit, sql: str, *args: object) -> None:
+    async def write(tx: Transaction, _: None) -> None:
+        await tx.execute(sql, *args)
+
+    await graph.database.run(graph.workspace, write, None)
+
+
+async def state(graph: GraphKit) -> dict[str, int]:
+    return {table: len(await graph.rows(f"select * from {table}")) for table in TABLES}
+
+
+async def test_a_graph_at_peace_has_none_and_each_check_is_looked_at(graph: GraphKit) -> None:
+    await linked(graph)
+    assert tuple(checks(graph)) == CHECKS
+    assert await look(graph) == {}
+
+
+SEEDS: dict[str, tuple[str, dict[str, tuple[int, int]]]] = {
+    "an entity without a source": (
+        "insert into entity select workspace_id, $1, 'x', 't', 'x', '{}', now() from entity limit 1",
+        {"graph.entities": (1, 1)},
+    ),
+    "a relation without a source": (
+        "insert into relation select workspace_id, $1, subject_id, 'p', object_id, now() from relation limit 1",
+        {"graph.relations": (1, 1)},
+    ),
+    "mentions of an entity that is gone": (
+        "delete from entity where id in (select entity_id from mention) and $1::uuid is not null",
+        {"graph.mentions": (1, 1), "graph.sources": (1, 1)},
+    ),
+    "mentions that no source names": (
+        "delete from entity_source where entity_id in (select entity_id from mention) and $1::uuid is not null",
+        {"graph.mentions": (1, 1), "graph.entities": (1, 1)},
+    ),
+    "a relation that is gone": ("delete from relation where $1::uuid is not null", {"graph.sources": (1, 1)}),
+    "mentions of a document that was never heard of": (
+        "insert into mention select workspace_id, entity_id, chunk_id, module, 8, 9, $1, 1 from mention limit 1",
+        {"graph.mentions": (1, 1)},
+    ),
+    "names by a document that was never heard of": (
+        """insert into entity_source select workspace_id, entity_id, 'document:gone:reader', $1, 'reader', 'n', '{}'
+           from entity_source limit 1""",
+        {"graph.sources": (1, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_drift_is_found_repaired_and_gone(graph: GraphKit, seed: str) -> None:
+    await linked(graph)
+    before = await state(graph)
+    sql, expected = SEEDS[seed]
+    await run(graph, sql, uuid7())
+    assert await state(graph) != before
+    assert await look(graph) == {name: (items, 0) for name, (items, _) in expected.items()}
+    assert await look(graph, repair=True) == expected
+    await look(graph, repair=True)  # again, before the jobs have run
+    await graph.work()
+    assert await look(graph) == {}
+    assert await state(graph) == before
+
+
+async def test_a_deletion_on_its_way_is_no_drift_and_one_that_was_lost_is(graph: GraphKit) -> None:
+    document = await linked(graph)
+    await graph.hear(deleted(document, 1))
+    assert await look(graph) == {}
+    await run(graph, "delete from job where kind = 'graph.forget' and state = 'queued'")
+    assert await look(graph) == {"graph.mentions": (1, 0), "graph.sources": (1, 0)}
+    assert await look(graph, repair=True) == {"graph.mentions": (1, 1)}  # and its sources are on their way by that
+    await graph.work()
+    assert await look(graph) == {}
+    assert await state(graph) == dict.fromkeys(TABLES, 0)
+
+
+async def test_a_result_that_no_request_names_is_found_when_the_collector_had_its_time(graph: GraphKit) -> None:
+    key = result_key(graph.workspace, uuid7(), hashlib.sha256(b"x").hexdigest())
+    await graph.objects.put(key, b"x")
+    assert await look(graph) == {}
+    graph.objects.modified_at[key] -= timedelta(days=3).total_seconds()
+    assert await look(graph, repair=True) == {"graph.results": (1, 1)}
+    assert await look(graph) == {}
