@@ -16,7 +16,7 @@ from kgl_ingest.use_cases.cancel_operation import (
 )
 from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
 from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
-from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, RequestCaller, Run, page
+from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, RequestCaller, Run, Runner, page
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.ids import uuid7_age
 from kgl_servicekit.operations import Receipt
@@ -61,26 +61,10 @@ async def get_operation(
 
     A receipt that was handed out less than a minute ago is waited for, since its event may be on the way.
     """
-    asked = time.monotonic()
-    age = uuid7_age(operation_id, time.time())
-    patience = _PATIENCE if age is not None and age < _YOUNG else 0.0
-    signals = request.app.state.database.signals
-    moved = signals.subscribe(RECEIPTS_MOVED)
-    try:
-        while True:
-            moved.clear()
-            receipt = await run(read_receipt, operation_id, workspaces=_workspaces(caller))
-            if receipt is not None and (receipt.state != "running" or time.monotonic() - asked >= wait):
-                return receipt
-            until = asked + (patience if receipt is None else wait)
-            left = until - time.monotonic()
-            if left <= 0:
-                if receipt is None:
-                    raise OperationNotFound
-                return receipt
-            await wait_until_set(moved, min(left, 1.0))
-    finally:
-        signals.unsubscribe(RECEIPTS_MOVED, moved)
+    receipt = await _known(request, caller, run, operation_id, wait)
+    if receipt is None:
+        raise OperationNotFound
+    return receipt
 
 
 @router.post(
@@ -89,14 +73,42 @@ async def get_operation(
     permission="documents:write",
     problems=[OperationNotFound, OperationEnded, OperationNotCancellable],
 )
-async def post_cancel(operation_id: UUID, run: Run) -> Receipt:
+async def post_cancel(operation_id: UUID, request: Request, caller: Caller, run: Run) -> Receipt:
     """Cancel the work on a document, also what is queued or running; the receipt ends soon after.
 
     What is not parsed is not parsed any more. Of a parsed document the requests that no module has answered are
     withdrawn; it stays searchable, with what was made of the answers that had come, and can be deleted. The receipt
     ends as cancelled, or as done where all was done by then.
     """
-    return await run(cancel_operation, operation_id)
+    try:
+        return await run(cancel_operation, operation_id)
+    except OperationNotFound:
+        if await _known(request, caller, run, operation_id, 0.0) is None:
+            raise
+        raise OperationNotCancellable from None  # the work on a document is known from its first moment
+
+
+async def _known(
+    request: Request, caller: RequestCaller, run: Runner, operation_id: UUID, wait: float
+) -> Receipt | None:
+    """A receipt once it has ended, or after `wait` seconds; one that may be on its way is waited for."""
+    asked = time.monotonic()
+    age = uuid7_age(operation_id, time.time())
+    patience = _PATIENCE if age is not None and age < _YOUNG else 0.0
+    signals = request.app.state.database.signals
+    moved = signals.subscribe(RECEIPTS_MOVED)
+    try:
+        while True:
+            moved.clear()
+            receipt = await run.read(read_receipt, operation_id, workspaces=_workspaces(caller))
+            if receipt is not None and (receipt.state != "running" or time.monotonic() - asked >= wait):
+                return receipt
+            left = asked + (patience if receipt is None else wait) - time.monotonic()
+            if left <= 0:
+                return receipt
+            await wait_until_set(moved, min(left, 1.0))
+    finally:
+        signals.unsubscribe(RECEIPTS_MOVED, moved)
 
 
 def _workspaces(caller: RequestCaller) -> list[UUID]:

@@ -3,18 +3,20 @@
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
-from kgl_contracts.operations import Progress, StageState
+from kgl_contracts.operations import OperationStarted, PlannedStage, Progress, StageState, Subject
 from kgl_ingest.jobs.declared import ParseDocument
 from kgl_ingest.testing import Ingest, manifest
+from kgl_ingest.use_cases.read_receipt import read_receipt
 from kgl_ingest.use_cases.record_parsed import RecordParsed, record_parsed
 from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.jobs.job import Job, LeaseLost
+from kgl_servicekit.operations import Receipt
 from kgl_servicekit.testing.events import running
 from kgl_servicekit.testing.jobs import claim_work
 from kgl_servicekit.testing.polling import eventually
@@ -161,7 +163,7 @@ async def test_what_is_unknown_or_anothers_cannot_be_cancelled(ingest: Ingest) -
     stranger, reader = ingest.authority.user(uuid7()), ingest.authority.user(ingest.workspace, "documents:read")
     assert await cancel(ingest, receipt["id"], stranger) == (404, "operation_not_found")
     assert (await cancel(ingest, receipt["id"], reader))[0] == 403
-    assert await cancel(ingest, uuid7()) == (404, "operation_not_found")
+    assert await cancel(ingest, uuid4()) == (404, "operation_not_found")
 
 
 async def test_a_deletion_cannot_be_cancelled_nor_what_it_deletes(ingest: Ingest) -> None:
@@ -171,3 +173,27 @@ async def test_a_deletion_cannot_be_cancelled_nor_what_it_deletes(ingest: Ingest
     async with running(ingest.service.work):
         await eventually(lambda: stage_done(ingest, deleting["id"], "ingest.erase"))
     assert await cancel(ingest, deleting["id"]) == (409, "operation_not_cancellable")
+
+
+async def test_what_another_service_has_just_begun_is_waited_for_and_cannot_be_cancelled(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation, looked = uuid7(), asyncio.Event()
+
+    async def look(tx: Transaction, operation: UUID) -> Receipt | None:
+        looked.set()
+        return await read_receipt(tx, operation)
+
+    monkeypatch.setattr("kgl_ingest.api.operations.read_receipt", look)
+    cancelling = asyncio.create_task(cancel(ingest, operation))
+    await asyncio.wait_for(looked.wait(), 5)
+    started = OperationStarted(
+        operation_id=operation,
+        kind="publish.redeliver",
+        subject=Subject(type="delivery", id=uuid7()),
+        stages=(PlannedStage(name="publish.deliver"),),
+        started_at=datetime.now(UTC),
+    )
+    command = RecordProgress(started=[(ingest.workspace, started)])
+    await ingest.database.run(ingest.workspace, record_progress, command)
+    assert await cancelling == (409, "operation_not_cancellable")
