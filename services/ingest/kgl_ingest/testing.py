@@ -8,11 +8,13 @@ from uuid import UUID
 
 import httpx
 
+from kgl_contracts.operations import OperationEnded
 from kgl_ingest.bootstrap import MIGRATIONS, build
 from kgl_ingest.settings import IngestSettings
 from kgl_ingest.use_cases.record_parsed import RecordParsed
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.testing import FakeAuthority
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.objects.port import ObjectStore
@@ -37,6 +39,16 @@ class Ingest:
     async def upload(self, text: str, **fields: str) -> httpx.Response:
         """Upload a text as JSON."""
         return await self.client.post("/ingest/v1/documents", json={"text": text, **fields}, headers=self.headers)
+
+    async def ends(self, operation: UUID) -> list[OperationEnded]:
+        """What was told of the end of an operation."""
+
+        async def read(tx: Transaction, _: None) -> list[OperationEnded]:
+            sql = "select data from outbox_log where type = $1 and key = $2 order by id"
+            rows = await tx.fetch(sql, OperationEnded.event_type, str(operation))
+            return [OperationEnded.model_validate_json(row["data"]) for row in rows]
+
+        return await self.database.run((), read, None)
 
 
 @asynccontextmanager

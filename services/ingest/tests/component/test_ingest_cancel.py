@@ -19,6 +19,7 @@ from kgl_servicekit.jobs.job import Job, LeaseLost
 from kgl_servicekit.operations import Receipt
 from kgl_servicekit.testing.events import running
 from kgl_servicekit.testing.jobs import claim_work
+from kgl_servicekit.testing.orders import interleavings
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.races import until_waiting
 
@@ -117,6 +118,37 @@ async def test_a_cancellation_that_comes_when_all_stages_have_ended_changes_noth
     await report(ingest, receipt["id"], "cancelled", *OF_GRAPH)  # whatever order the reports come in
     assert await receipt_in(ingest, receipt["id"], "done")
     assert await cancel(ingest, receipt["id"]) == (409, "operation_ended")
+
+
+async def test_reports_of_a_cancelled_operation_end_it_once_and_alike_in_every_order(ingest: Ingest) -> None:
+    """Those of graph, of which some come again after a crash, and of content; each keeps its own order."""
+    graph: tuple[tuple[StageState, tuple[str, ...]], ...] = (
+        ("done", ("graph.index", "graph.summarise.reader")),
+        ("cancelled", ("graph.extract.reader", "graph.link.reader")),
+        ("cancelled", ("graph.extract.reader", "graph.link.reader")),
+    )
+    content: tuple[tuple[StageState, tuple[str, ...]], ...] = (
+        ("running", ("content.draft.reader",)),
+        ("done", ("content.draft.reader",)),
+    )
+    receipt = await parsed(ingest, "in every order")
+    plan = (await ingest.client.get(f"/operations/v1/{receipt['id']}", headers=ingest.headers)).json()["stages"]
+    for order in interleavings(graph, content):
+        operation = uuid7()
+        started = OperationStarted(
+            operation_id=operation,
+            kind="ingest.document",
+            subject=Subject(type="document", id=uuid7()),
+            stages=tuple(PlannedStage(name=stage["name"], required=stage["required"]) for stage in plan),
+            started_at=datetime.now(UTC),
+        )
+        command = RecordProgress(started=[(ingest.workspace, started)])
+        await ingest.database.run(ingest.workspace, record_progress, command)
+        await report(ingest, str(operation), "done", "ingest.parse")
+        for state, stages in order:
+            await report(ingest, str(operation), state, *stages)
+        assert await receipt_in(ingest, str(operation), "cancelled")
+        assert [end.state for end in await ingest.ends(operation)] == ["cancelled"], order
 
 
 async def test_the_rest_of_what_failed_in_part_can_be_cancelled(ingest: Ingest) -> None:

@@ -205,28 +205,17 @@ async def test_reports_of_one_stage_in_one_batch_are_one_stage_with_the_times_of
     assert (shown.started_at, shown.ended_at) == (begun, ended)
 
 
-async def ends(ingest: Ingest, operation: UUID) -> list[OperationEnded]:
-    """What was told of the end of an operation."""
-
-    async def read(tx: Transaction, _: None) -> list[OperationEnded]:
-        sql = "select data from outbox_log where type = $1 and key = $2 order by id"
-        rows = await tx.fetch(sql, OperationEnded.event_type, str(operation))
-        return [OperationEnded.model_validate_json(row["data"]) for row in rows]
-
-    return await ingest.database.run(ingest.workspace, read, None)
-
-
 async def test_the_end_of_an_operation_is_told_once_whoever_reports_it(ingest: Ingest) -> None:
     operation = uuid7()
     reports = [done(ingest, stage, operation) for stage in STAGES]
     for command in (started(ingest, operation), *reports[:-2]):
         await ingest.database.run(ingest.workspace, record_progress, command)
-    assert await ends(ingest, operation) == []
+    assert await ingest.ends(operation) == []
     beside = ingest.database.run(ingest.workspace, record_progress, reports[-1])
     await overlapping(ingest.database, ingest.workspace, record_progress, reports[-2], beside)
     for command in reports:  # whatever is reported once more
         await ingest.database.run(ingest.workspace, record_progress, command)
-    (ended,) = await ends(ingest, operation)
+    (ended,) = await ingest.ends(operation)
     assert (ended.kind, ended.state, ended.failures, ended.subject.type) == ("ingest.document", "done", (), "document")
     receipt = await ingest.database.run(ingest.workspace, read_receipt, operation)
     assert receipt is not None
@@ -247,14 +236,14 @@ async def test_an_operation_that_failed_and_is_tried_again_is_told_of_again_when
     await report(second, "failed", error="timeout")
     for stage in others:
         await report(stage, "done")
-    (failed,) = await ends(ingest, operation)
+    (failed,) = await ingest.ends(operation)
     assert (failed.state, [(f.stage, f.error) for f in failed.failures]) == ("failed", [(first, "no_text")])
     await report(second, "running", run=2)
     await report(first, "running", run=2)
     await report(first, "done", run=2)
-    assert len(await ends(ingest, operation)) == 1
+    assert len(await ingest.ends(operation)) == 1
     await report(second, "cancelled", run=2)
-    assert [end.state for end in await ends(ingest, operation)] == ["failed", "cancelled"]
+    assert [end.state for end in await ingest.ends(operation)] == ["failed", "cancelled"]
 
 
 async def test_ends_in_one_batch_go_to_the_workspaces_that_they_are_of(ingest: Ingest) -> None:
