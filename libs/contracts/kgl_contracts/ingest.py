@@ -125,6 +125,7 @@ class DocumentSnapshotted(
         parsed_version=1,
         chunks_object=f"ingest/0198f3a0/{_SHA}/chunks.jsonl",
         sha256=_SHA,
+        chunk_count=7,
     )
 
     document_id: UUID
@@ -133,6 +134,7 @@ class DocumentSnapshotted(
     parsed_version: int | None = Field(description="the newest version with text")
     chunks_object: str | None = Field(description="object key of its chunks")
     sha256: Sha256 | None = Field(description="hash of the chunks object")
+    chunk_count: int | None = Field(default=None, ge=0, description="how many chunks that version has")
 
 
 class DocumentsSnapshotEnded(

@@ -12,7 +12,7 @@ from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
 from kgl_graph.consumers.modules import module_subscriptions
 from kgl_graph.drift import drift_checks
-from kgl_graph.jobs import index_document, link_document, take_given
+from kgl_graph.jobs import embed_chunks, index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.rebuilds.search import search as search_index
@@ -29,6 +29,7 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 JOB_HANDLERS = (
     index_document.index_document,
     index_document.forget_vectors,
+    embed_chunks.embed_chunks,
     link_document.link_document,
     take_given.take_given,
 )
@@ -66,5 +67,5 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         resources=[partial(opened, objects), *vectors.resources],
         loops=[sweeper, collector, *vectors.loops],
         rebuilds=[search_index],
-        drift_checks=drift_checks(database, objects, settings),
+        drift_checks=drift_checks(database, bus, objects, vectors.index, settings),
     )

@@ -4,18 +4,35 @@ from datetime import timedelta
 
 from kgl_graph.db import drift, requests
 from kgl_graph.domain.results import FOLDER, workspace_of_key
+from kgl_graph.rebuilds.search import search
 from kgl_graph.settings import GraphSettings
-from kgl_graph.use_cases.mend_graph import mend_documents, remove_entities, remove_relations
+from kgl_graph.stores.vector_drift import VectorCheck
+from kgl_graph.stores.vectors import VectorIndex
+from kgl_graph.use_cases.mend_graph import (
+    compare_told,
+    mend_documents,
+    mend_told,
+    remove_entities,
+    remove_relations,
+)
+from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.drift.check import DriftCheck
 from kgl_servicekit.drift.objects import OrphanCheck
 from kgl_servicekit.drift.rows import RowCheck
+from kgl_servicekit.drift.snapshots import SnapshotCheck
 from kgl_servicekit.objects.orphans import Orphans
 from kgl_servicekit.objects.port import ObjectStore
 
 
-def drift_checks(database: Database, objects: ObjectStore, settings: GraphSettings) -> list[DriftCheck]:
-    """Mentions, sources, entities and relations against each other; results against the requests that name them."""
+def drift_checks(
+    database: Database, bus: Bus, objects: ObjectStore, vectors: VectorIndex, settings: GraphSettings
+) -> list[DriftCheck]:
+    """All of graph's.
+
+    Documents with what ingest tells, vectors with chunks, what modules said with documents, entities and relations,
+    results with the requests that name them.
+    """
     orphans = Orphans(
         objects=objects,
         database=database,
@@ -25,6 +42,16 @@ def drift_checks(database: Database, objects: ObjectStore, settings: GraphSettin
         age=timedelta(seconds=settings.collect_after + 2 * settings.collect_every),
     )
     return [
+        SnapshotCheck(
+            name="graph.documents",
+            database=database,
+            bus=bus,
+            rebuild=search,
+            compare=compare_told,
+            here=drift.known_documents,
+            mend=mend_told,
+        ),
+        VectorCheck(database, vectors),
         RowCheck(
             name="graph.mentions",
             database=database,

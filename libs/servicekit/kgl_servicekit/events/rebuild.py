@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from kgl_contracts.event import EventData
-from kgl_contracts.operations import SnapshotEnd
+from kgl_contracts.operations import SnapshotEnd, SnapshotRequested
 from kgl_contracts.topics import Topic
 from kgl_servicekit.database.statements import Statements
 from kgl_servicekit.database.transaction import Transaction
@@ -67,11 +67,23 @@ class Rebuilt:
 class Rebuild:
     """How one group of derived tables is built anew from what a subscription reads.
 
-    `name` is that of the functions that the service's migration made (`database/shadow_tables.py`).
+    `name` is that of the functions that the service's migration made (`database/shadow_tables.py`), `tables` are those
+    that they build. `request` makes the event that asks the owner for a snapshot; by default it is SnapshotRequested.
     """
 
-    def __init__(self, name: str, *, subscription: Subscription, replay: Topic, ended: type[SnapshotEnd]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        subscription: Subscription,
+        replay: Topic,
+        ended: type[SnapshotEnd],
+        tables: tuple[str, ...],
+        request: Callable[[UUID], EventData] | None = None,
+    ) -> None:
         self.name = name
+        self.tables = tables
+        self.request = request or (lambda id: SnapshotRequested(snapshot_id=id, subscription=subscription.name))
         self.live = subscription
         self.replay = replay
         self.ended = ended

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from kgl_contracts.operations import SnapshotEnd, SnapshotRequested
+from kgl_contracts.operations import SnapshotEnd
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
 from kgl_servicekit.events.order import remember_keys, seen_keys
@@ -112,7 +112,7 @@ async def _start(tx: Transaction, command: Begin, number: int) -> Run:
         await tx.execute(
             _POSITIONS, run.generation, topic, command.incarnations[topic], list(ends), list(ends.values())
         )
-    await tx.emit(SnapshotRequested(snapshot_id=run.snapshot_id, subscription=rebuild.live.name), instance=True)
+    await tx.emit(rebuild.request(run.snapshot_id), instance=True)
     return run
 
 

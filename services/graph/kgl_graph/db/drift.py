@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from kgl_contracts.ingest import DocumentSnapshotted
 from kgl_servicekit.database.transaction import Transaction
 
 _ERASING = """exists (select from job j where j.kind = 'graph.forget' and j.state in ('queued', 'running')
@@ -48,6 +49,45 @@ case when not exists (select from relation_source s where s.workspace_id = $1 an
      then 'without a source' end
 """
 
+# against what ingest tells. What this service has newer news of, or a job on its way, is left alone
+_TOLD = """
+select i.document_id, case
+    when exists (select from held_key k where k.topic = 'kgl.documents' and k.key = i.document_id::text) then null
+    when i.deleted then case when d.document_id is not null and d.deleted_at is null then 'is deleted at its source' end
+    when d.deleted_at is not null or d.version > i.version or i.parsed is null or d.parsed_version > i.parsed then null
+    when exists (select from job j where j.kind = 'graph.index' and j.state in ('queued', 'running')
+                   and j.data ->> 'document_id' = i.document_id::text) then null
+    when x.version is distinct from i.parsed then 'version ' || i.parsed || ' cannot be found'
+    when i.chunks <> c.mine or c.mine <> c.every then 'the chunks of version ' || i.parsed || ' are not all there'
+    end as state
+from unnest($2::uuid[], $3::int[], $4::bool[], $5::int[], $6::int[]) as i(document_id, version, deleted, parsed, chunks)
+left join document d on d.workspace_id = $1 and d.document_id = i.document_id
+left join indexed_document x on x.workspace_id = $1 and x.document_id = i.document_id
+left join lateral (
+    select count(*) filter (where version = i.parsed) as mine, count(*) as every
+    from chunk where workspace_id = $1 and document_id = i.document_id
+) c on true
+"""
+
+_INDEXED = """
+select x.document_id, x.version,
+    array(select id from chunk c
+          where c.workspace_id = $1 and c.document_id = x.document_id and c.version = x.version) as chunks,
+    exists (select from job j where j.kind in ('graph.index', 'graph.forget', 'graph.embed')
+              and j.state in ('queued', 'running') and j.data ->> 'document_id' = x.document_id::text) as busy
+from indexed_document x where x.workspace_id = $1 and x.document_id > $2 order by x.document_id limit $3
+"""
+
+_USELESS = """
+select i.document_id, i.version, d.deleted_at is not null as gone
+from unnest($2::uuid[], $3::int[]) as i(document_id, version)
+join document d on d.workspace_id = $1 and d.document_id = i.document_id
+left join indexed_document x on x.workspace_id = $1 and x.document_id = i.document_id
+where (d.deleted_at is not null or i.version < x.version)
+  and not exists (select from job j where j.kind in ('graph.index', 'graph.forget')
+                    and j.state in ('queued', 'running') and j.data ->> 'document_id' = i.document_id::text)
+"""
+
 _RESULTS = """
 select r.document_id, r.version, r.module, r.result_object, r.result_sha256, r.operation_id
 from ai_request r join document d on d.workspace_id = r.workspace_id and d.document_id = r.document_id
@@ -72,3 +112,40 @@ async def gone(tx: Transaction, documents: Sequence[UUID]) -> list[UUID]:
 async def results(tx: Transaction, documents: Sequence[UUID]) -> list[asyncpg.Record]:
     """What modules said of the newest parsed versions of these documents: where it lies, and its hash."""
     return await tx.fetch(_RESULTS, tx.workspace, list(documents))
+
+
+async def differing(tx: Transaction, parts: Sequence[DocumentSnapshotted]) -> list[tuple[UUID, str]]:
+    """Documents that are not here as ingest tells of them, and how."""
+    rows = await tx.fetch(
+        _TOLD,
+        tx.workspace,
+        [part.document_id for part in parts],
+        [part.version for part in parts],
+        [part.deleted for part in parts],
+        [part.parsed_version for part in parts],
+        [part.chunk_count for part in parts],
+    )
+    return [(row["document_id"], row["state"]) for row in rows if row["state"] is not None]
+
+
+async def known_documents(tx: Transaction, after: UUID, limit: int) -> list[UUID]:
+    """The next living documents after this one."""
+    rows = await tx.fetch(
+        """select document_id from document where workspace_id = $1 and document_id > $2 and deleted_at is null
+           order by document_id limit $3""",
+        tx.workspace,
+        after,
+        limit,
+    )
+    return [row["document_id"] for row in rows]
+
+
+async def indexed(tx: Transaction, after: UUID, limit: int) -> list[asyncpg.Record]:
+    """The next searchable versions with the ids of their chunks, and whether a job is about to change them."""
+    return await tx.fetch(_INDEXED, tx.workspace, after, limit)
+
+
+async def useless(tx: Transaction, versions: Sequence[tuple[UUID, int]]) -> list[asyncpg.Record]:
+    """Those of these versions whose vectors nobody will need or take away any more."""
+    documents, numbers = [document for document, _ in versions], [version for _, version in versions]
+    return await tx.fetch(_USELESS, tx.workspace, documents, numbers)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from kgl_graph.domain.chunks import Chunk
 from kgl_servicekit.database.statements import Statements, rows_of
+from kgl_servicekit.database.transaction import Transaction
 
 TABLES = ("chunk", "chunk_vector", "indexed_document")
 
@@ -94,6 +95,19 @@ class SearchIndex:
         texts = [vector_text(item.vector) for item in items]
         await tx.execute(self._sql(_VECTORS), tx.workspace, document, version, ids, texts)
 
+    async def kept_vectors(self, tx: Statements, after: UUID, limit: int) -> list[tuple[UUID, int, UUID]]:
+        """Document, version and chunk of the next vectors after that of a chunk."""
+        rows = await tx.fetch(
+            self._sql(
+                """select document_id, version, chunk_id from chunk_vector{suffix}
+                   where workspace_id = $1 and chunk_id > $2 order by chunk_id limit $3"""
+            ),
+            tx.workspace,
+            after,
+            limit,
+        )
+        return [(row["document_id"], row["version"], row["chunk_id"]) for row in rows]
+
     async def remove_vectors(self, tx: Statements, document: UUID, below_version: int) -> None:
         """Forget the vectors of a document's versions before this one."""
         await tx.execute(
@@ -109,6 +123,21 @@ class SearchIndex:
 
 PRESENT = SearchIndex()
 NEXT = SearchIndex("_next")
+
+
+async def present_chunks(tx: Transaction, place: tuple[UUID, int]) -> list[Chunk] | None:
+    """The chunks of a version that can be found; None when it is not the one."""
+    document, version = place
+    if await PRESENT.version(tx, document) != version:
+        return None
+    rows = await tx.fetch(
+        """select id, ordinal, start, "end", nullif(title, '') as title, text from chunk
+           where workspace_id = $1 and document_id = $2 and version = $3 order by ordinal""",
+        tx.workspace,
+        document,
+        version,
+    )
+    return [Chunk(**dict(row)) for row in rows]
 
 
 def vector_text(vector: Sequence[float]) -> str:

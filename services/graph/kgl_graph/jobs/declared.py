@@ -19,6 +19,13 @@ class IndexDocument(JobData, kind="graph.index", stage="graph.index"):
     sha256: str
 
 
+class EmbedChunks(JobData, kind="graph.embed"):
+    """Make the vectors of a searchable version again, from its chunks."""
+
+    document_id: UUID
+    version: int
+
+
 class LinkDocument(JobData, kind="graph.link"):
     """Make what a module found part of the graph."""
 

@@ -15,14 +15,20 @@ from uuid import UUID
 from kgl_contracts.ingest import DocumentDeleted, DocumentParsed, DocumentSnapshotted, DocumentsSnapshotEnded
 from kgl_contracts.topics import REPLAY_GRAPH_DOCUMENTS
 from kgl_graph.consumers.documents import graph_documents
-from kgl_graph.db.search_index import NEXT
+from kgl_graph.db.search_index import NEXT, TABLES
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.stores.chunk_reader import read_searchable
 from kgl_servicekit.database.statements import Statements
 from kgl_servicekit.events.rebuild import Rebuild, Write
 from kgl_servicekit.events.subscription import Event
 
-search = Rebuild("search", subscription=graph_documents, replay=REPLAY_GRAPH_DOCUMENTS, ended=DocumentsSnapshotEnded)
+search = Rebuild(
+    "search",
+    subscription=graph_documents,
+    replay=REPLAY_GRAPH_DOCUMENTS,
+    ended=DocumentsSnapshotEnded,
+    tables=TABLES,
+)
 
 
 @search.on(DocumentSnapshotted)

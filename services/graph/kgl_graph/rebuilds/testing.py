@@ -73,23 +73,27 @@ class Source:
         self.documents[document] = None
         await self.tell(deleted(document, 9))
 
-    async def snapshot(self, *, most: int | None = None) -> None:
-        """Tell all documents as they are now, or the first ones; twice each, as a relay may."""
-        state = await rebuild_row(self.graph)
+    async def snapshot(self, *, most: int | None = None, snapshot_id: UUID | None = None) -> None:
+        """Tell all documents as they are now, or the first ones; twice each, as a relay may.
+
+        For the running rebuild, or the check that ordered this one.
+        """
+        snapshot_id = snapshot_id or (await rebuild_row(self.graph))["snapshot_id"]
         for document, parsed in list(self.documents.items())[self.told : most]:
             part = DocumentSnapshotted(
-                snapshot_id=state["snapshot_id"],
+                snapshot_id=snapshot_id,
                 document_id=document,
-                version=9,
+                version=9 if parsed is None else parsed.version,
                 deleted=parsed is None,
                 parsed_version=parsed and parsed.version,
                 chunks_object=parsed and parsed.chunks_object,
                 sha256=parsed and parsed.sha256,
+                chunk_count=parsed and parsed.chunk_count,
             )
             await self.tell(part, repeat=2)
         self.told = most or 0
         if most is None:
-            await self.tell(DocumentsSnapshotEnded(snapshot_id=state["snapshot_id"], count=len(self.documents)))
+            await self.tell(DocumentsSnapshotEnded(snapshot_id=snapshot_id, count=len(self.documents)))
 
     async def texts(self) -> list[str]:
         """What has to be searchable."""

@@ -1,6 +1,7 @@
 """The chunks of a document version with their vectors, from the object store and the model."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kgl_graph.db.search_index import Embedded
@@ -27,9 +28,13 @@ async def read_searchable(objects: ObjectStore, embedder: Embedder, key: str, sh
     if hashlib.sha256(content).hexdigest() != sha256:
         raise JobFailed("chunks_damaged", "The chunks in the object store are not those that were parsed.")
     chunks = read_chunks(content)
+    return Searchable(tuple(chunks), await embedded(embedder, chunks))
+
+
+async def embedded(embedder: Embedder, chunks: Sequence[Chunk]) -> tuple[Embedded, ...]:
+    """The chunks with their vectors."""
     vectors = await embedder.embed([_embedded_text(chunk) for chunk in chunks])
-    embedded = (Embedded(chunk.id, vector) for chunk, vector in zip(chunks, vectors, strict=True))
-    return Searchable(tuple(chunks), tuple(embedded))
+    return tuple(Embedded(chunk.id, vector) for chunk, vector in zip(chunks, vectors, strict=True))
 
 
 def _embedded_text(chunk: Chunk) -> str:

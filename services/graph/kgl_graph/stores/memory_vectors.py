@@ -56,6 +56,10 @@ class MemoryVectors:
         self._reach()
         yield {(kept.document, kept.version) for kept in self.kept[workspace].values()}
 
+    async def kept_ids(self, workspace: UUID) -> AsyncIterator[Sequence[tuple[UUID, int, UUID]]]:
+        self._reach()
+        yield [(kept.document, kept.version, chunk) for chunk, kept in self.kept[workspace].items()]
+
     def _reach(self) -> None:
         if self.out:
             raise VectorsUnavailable(retry_after=1)

@@ -15,7 +15,7 @@ of an older database the collection is dropped, and a rebuild stores its vectors
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 from loguru import logger
@@ -49,6 +49,9 @@ class SweptIndex:
 
     async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
         await self._store.delete(workspace, document, below=below_version)
+
+    def kept_ids(self, workspace: UUID) -> AsyncIterator[Sequence[tuple[UUID, int, UUID]]]:
+        return self._store.kept_ids(workspace)
 
     async def rebuild(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> Write:
         """Vectors that are of no use are left to the live path and to the sweep: a rebuild may be given up."""

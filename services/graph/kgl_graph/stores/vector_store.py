@@ -41,3 +41,7 @@ class VectorStore(Protocol):
     def versions(self, workspace: UUID) -> AsyncIterator[set[tuple[UUID, int]]]:
         """The documents and versions of all vectors of a workspace, page by page."""
         ...
+
+    def kept_ids(self, workspace: UUID) -> AsyncIterator[Sequence[tuple[UUID, int, UUID]]]:
+        """The document, version and chunk of all vectors of a workspace, page by page."""
+        ...

@@ -1,7 +1,7 @@
 """Where the vectors of chunks are kept and searched: the port, and the pgvector adapter."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -12,6 +12,8 @@ from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.statements import Statements
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.rebuild import Write
+
+_PAGE = 1000
 
 _EXACT = """
 with mine as materialized (select chunk_id, embedding from chunk_vector where workspace_id = $1)
@@ -41,6 +43,10 @@ class VectorIndex(Protocol):
 
     async def delete(self, workspace: UUID, document: UUID, below_version: int) -> None:
         """Forget the vectors of a document's versions before this one."""
+        ...
+
+    def kept_ids(self, workspace: UUID) -> AsyncIterator[Sequence[tuple[UUID, int, UUID]]]:
+        """Document, version and chunk of all vectors of a workspace, page by page."""
         ...
 
     async def rebuild(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> Write:
@@ -92,6 +98,15 @@ class PgVectorIndex:
             await PRESENT.remove_vectors(tx, document, below)
 
         await self._database.run(workspace, forget, below_version)
+
+    async def kept_ids(self, workspace: UUID) -> AsyncIterator[Sequence[tuple[UUID, int, UUID]]]:
+        async def read(tx: Transaction, after: UUID) -> list[tuple[UUID, int, UUID]]:
+            return await PRESENT.kept_vectors(tx, after, _PAGE)
+
+        after = UUID(int=0)
+        while page := await self._database.run(workspace, read, after):
+            yield page
+            after = page[-1][2]
 
     async def rebuild(self, workspace: UUID, document: UUID, version: int, items: Sequence[Embedded]) -> Write:
         async def write(tx: Statements) -> None:

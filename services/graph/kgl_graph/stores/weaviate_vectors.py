@@ -143,18 +143,25 @@ class WeaviateVectors:
         return await self._connection.use(names, _READ)
 
     async def versions(self, workspace: UUID) -> AsyncIterator[set[tuple[UUID, int]]]:
+        async for page in self._pages(workspace, ["document_id", "version"]):
+            yield {(UUID(str(each["document_id"])), int(each["version"])) for each in page}
+
+    async def kept_ids(self, workspace: UUID) -> AsyncIterator[Sequence[tuple[UUID, int, UUID]]]:
+        async for page in self._pages(workspace, ["document_id", "version", "chunk_id"]):
+            yield [(UUID(str(each["document_id"])), int(each["version"]), UUID(str(each["chunk_id"]))) for each in page]
+
+    async def _pages(self, workspace: UUID, names: list[str]) -> AsyncIterator[list[Any]]:
+        """These properties of all objects of a workspace."""
         after: UUID | None = None
 
         async def read(tenant: CollectionAsync) -> list[Any]:
-            page = await tenant.query.fetch_objects(
-                limit=_PAGE, after=after, return_properties=["document_id", "version"]
-            )
+            page = await tenant.query.fetch_objects(limit=_PAGE, after=after, return_properties=names)
             return list(page.objects)
 
         nothing: list[Any] = []
         while page := await self._in(workspace, read, _READ, nothing):
             after = page[-1].uuid
-            yield {(UUID(str(each.properties["document_id"])), int(each.properties["version"])) for each in page}
+            yield [each.properties for each in page]
 
     async def _in(
         self, workspace: UUID, act: Callable[[CollectionAsync], Awaitable[T]], within: float, otherwise: T

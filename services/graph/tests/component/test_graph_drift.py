@@ -15,7 +15,7 @@ from kgl_servicekit.drift.check import DriftCheck
 from kgl_servicekit.drift.run import run_check
 from kgl_servicekit.ids import uuid7
 
-CHECKS = ("graph.mentions", "graph.sources", "graph.entities", "graph.relations", "graph.results")
+CHECKS = ("graph.vectors", "graph.mentions", "graph.sources", "graph.entities", "graph.relations", "graph.results")
 TABLES = ("entity", "entity_source", "mention", "relation", "relation_source")
 
 
@@ -55,9 +55,9 @@ async def linked(graph: GraphKit) -> UUID:
 
 
 def checks(graph: GraphKit) -> dict[str, DriftCheck]:
-    settings = graph.service.settings
-    made = drift_checks(graph.database, graph.objects, settings)  # type: ignore[arg-type]
-    return {check.name: check for check in made}
+    settings, bus, vectors = graph.service.settings, graph.service.bus, graph.service.outside.vectors
+    made = drift_checks(graph.database, bus, graph.objects, vectors, settings)  # type: ignore[arg-type]
+    return {check.name: check for check in made if check.name != "graph.documents"}
 
 
 async def look(graph: GraphKit, *, repair: bool = False) -> dict[str, tuple[int, int]]:
@@ -134,11 +134,54 @@ async def test_a_deletion_on_its_way_is_no_drift_and_one_that_was_lost_is(graph:
     await graph.hear(deleted(document, 1))
     assert await look(graph) == {}
     await run(graph, "delete from job where kind = 'graph.forget' and state = 'queued'")
-    assert await look(graph) == {"graph.mentions": (1, 0), "graph.sources": (1, 0)}
-    assert await look(graph, repair=True) == {"graph.mentions": (1, 1)}  # and its sources are on their way by that
+    assert await look(graph) == dict.fromkeys(("graph.vectors", "graph.mentions", "graph.sources"), (1, 0))
+    assert await look(graph, repair=True) == {"graph.vectors": (1, 1)}  # and the others are on their way by that
     await graph.work()
     assert await look(graph) == {}
     assert await state(graph) == dict.fromkeys(TABLES, 0)
+
+
+VECTORS = {
+    "a vector is missing": "delete from chunk_vector where chunk_id = (select min(id::text)::uuid from chunk)",
+    "a vector too many": """insert into chunk_vector
+        select workspace_id, gen_random_uuid(), document_id, version, embedding from chunk_vector limit 1""",
+}
+
+
+@pytest.mark.parametrize("seed", VECTORS)
+async def test_vectors_that_are_not_those_of_the_chunks_are_made_again(graph: GraphKit, seed: str) -> None:
+    await graph.index(["harbour", "boats"])
+    await graph.index(["bread"])
+    vectors = "select chunk_id, document_id, version, embedding::text from chunk_vector order by chunk_id"
+    before = await graph.rows(vectors)
+    await run(graph, VECTORS[seed])
+    assert await graph.rows(vectors) != before
+    assert await look(graph) == {"graph.vectors": (1, 0)}
+    assert await look(graph, repair=True) == {"graph.vectors": (1, 1)}
+    assert await look(graph) == {}  # while the job is on its way
+    await graph.work()
+    assert await look(graph) == {}
+    assert await graph.rows(vectors) == before
+
+
+async def test_vectors_of_an_older_version_and_of_a_gone_document_are_forgotten(graph: GraphKit) -> None:
+    changed, gone = await graph.index(["harbour"]), await graph.index(["bread"])
+    await graph.hear(await graph.parsed(changed, 2, ["port"]))
+    await graph.hear(deleted(gone, 1))
+    await graph.work()
+    vectors = "select document_id, version from chunk_vector order by 1, 2"
+    before = await graph.rows(vectors)
+    for document in (changed, gone):
+        await run(
+            graph,
+            """insert into chunk_vector select workspace_id, gen_random_uuid(), $1, 1, embedding
+               from chunk_vector limit 1""",
+            document,
+        )
+    assert await look(graph, repair=True) == {"graph.vectors": (2, 2)}
+    await graph.work()
+    assert await look(graph) == {}
+    assert await graph.rows(vectors) == before
 
 
 async def test_a_result_that_no_request_names_is_found_when_the_collector_had_its_time(graph: GraphKit) -> None:

@@ -78,6 +78,16 @@ async def test_storing_a_chunk_again_replaces_its_vector(graph: GraphKit, index:
     assert found == [chunk_id(document, 1, n) for n in (1, 0)]
 
 
+async def test_all_that_is_kept_can_be_listed_with_whose_it_is(graph: GraphKit, index: VectorIndex) -> None:
+    document, other = await told(graph), await told(graph, version=2)
+    await index.upsert(graph.workspace, document, 1, [item(document, 1, n, towards(n)) for n in (0, 1)])
+    await index.upsert(graph.workspace, other, 2, [item(other, 2, 0, towards(2))])
+    kept = {each async for page in index.kept_ids(graph.workspace) for each in page}
+    places = ((document, 1, 0), (document, 1, 1), (other, 2, 0))
+    assert kept == {(*place[:2], chunk_id(*place)) for place in places}
+    assert [page async for page in index.kept_ids(uuid7()) if page] == []
+
+
 async def test_a_workspace_finds_its_own_alone_and_one_without_vectors_nothing(
     graph: GraphKit, index: VectorIndex
 ) -> None:

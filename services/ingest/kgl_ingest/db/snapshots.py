@@ -9,10 +9,10 @@ from kgl_servicekit.database.transaction import Transaction
 
 _PAGE = """
 select d.id as document_id, d.version, d.deleted_at is not null as deleted, p.version as parsed_version,
-       p.chunks_object, p.chunks_sha256 as sha256
+       p.chunks_object, p.chunks_sha256 as sha256, p.chunk_count
 from document d
 left join lateral (
-    select version, chunks_object, chunks_sha256 from document_version v
+    select version, chunks_object, chunks_sha256, chunk_count from document_version v
     where v.workspace_id = d.workspace_id and v.document_id = d.id and d.deleted_at is null and v.state = 'parsed'
     order by version desc limit 1
 ) p on true
