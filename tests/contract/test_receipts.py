@@ -9,6 +9,7 @@ import pytest
 
 from kgl_cli.docs import OPENAPI
 from kgl_contracts.operations import KINDS
+from kgl_contracts.rights import SERVICES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI.read_text())
@@ -68,7 +69,11 @@ def started_kinds() -> set[str]:
 
 def test_every_kind_that_a_service_starts_can_be_asked_for_and_is_described() -> None:
     started = started_kinds()
-    patterns = [re.compile(re.sub(r"\\{[a-z_]+\\}", "[a-z_]+", re.escape(kind))) for kind in started]
+    rebuilding = [
+        each for each in SERVICES if "rebuilds=[" in (ROOT / f"services/{each}/kgl_{each}/bootstrap.py").read_text()
+    ]
+    assert [each for each in rebuilding if f"{each}.rebuild" not in KINDS] == []
+    patterns = [re.compile(re.sub(r"\\{[a-z_.\\]+\\}", "[a-z_]+", re.escape(kind))) for kind in started]
     assert all(any(pattern.fullmatch(kind) for pattern in patterns) for kind in KINDS)
     assert all(any(pattern.fullmatch(kind) for kind in KINDS) for pattern in patterns), started
     described = (ROOT / "docs/architecture/receipts.md").read_text()

@@ -20,6 +20,7 @@ KINDS: tuple[str, ...] = (
     "ingest.delete",
     "content.publish",
     "publish.redeliver",
+    "graph.rebuild",
     "dead_letter.redrive",
     "dead_letter.correct",
     "dead_letter.discard",

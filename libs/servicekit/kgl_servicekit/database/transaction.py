@@ -170,9 +170,14 @@ class Transaction:
         self._pending.jobs.append(job)
         return job.id
 
-    async def start_operation(self, kind: str, subject: Subject, stages: Sequence[PlannedStage]) -> Receipt:
-        """Open a receipt whose plan is frozen here; later work carries its id and reports its stages."""
-        operation = self.new_id("operation")
+    async def start_operation(
+        self, kind: str, subject: Subject, stages: Sequence[PlannedStage], *, id: UUID | None = None
+    ) -> Receipt:
+        """Open a receipt whose plan is frozen here; later work carries its id and reports its stages.
+
+        `id` (UUIDv7) is for what has one already, by which it is found again.
+        """
+        operation = id or self.new_id("operation")
         plan = tuple(stages)
         started = OperationStarted(operation_id=operation, kind=kind, subject=subject, stages=plan, started_at=self.now)
         await self.emit(started, operation=operation)

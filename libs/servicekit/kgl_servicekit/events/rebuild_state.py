@@ -1,18 +1,23 @@
-"""How far a rebuild is: its row, and the positions of its generation. Each change is fenced by the run's lease."""
+"""How far a rebuild is: its row, and the positions of its generation. Each change is fenced by the run's lease.
+
+A run has a receipt of the instance, whose id is that of the snapshot that it ordered.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from kgl_contracts.operations import SnapshotEnd
+from kgl_contracts.operations import PlannedStage, SnapshotEnd, StageState, Subject
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
 from kgl_servicekit.events.order import remember_keys, seen_keys
 from kgl_servicekit.events.rebuild import Rebuild, RebuildLost, RebuildRunning, Rebuilt, Run, Write
 from kgl_servicekit.events.subscription import cause_of
+from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.ids import uuid7
 
 LEASE = 30.0
+_DEADLINE = 6 * 3600  # seconds; as long as one may take before somebody looks
 
 _START = """
 insert into rebuild (name, generation, state, snapshot_id, owner, lease_until)
@@ -92,8 +97,10 @@ async def begin(tx: Transaction, command: Begin) -> Run:
                 run.owner,
                 LEASE,
             )
+            await _report(tx, rebuild, run.snapshot_id, "running")
             return run
         await _forget_positions(tx, rebuild.generation(row["generation"]))
+        await _report(tx, rebuild, row["snapshot_id"], "superseded")
     return await _start(tx, command, 1 if row is None else row["generation"] + 1)
 
 
@@ -112,8 +119,24 @@ async def _start(tx: Transaction, command: Begin, number: int) -> Run:
         await tx.execute(
             _POSITIONS, run.generation, topic, command.incarnations[topic], list(ends), list(ends.values())
         )
+    plan = [PlannedStage(name=_stage(tx, rebuild), deadline_seconds=_DEADLINE)]
+    own = tx.scoped(tx.cause, (INSTANCE_WORKSPACE,))
+    await own.start_operation(
+        f"{tx.service}.rebuild", Subject(type="rebuild", id=run.snapshot_id), plan, id=run.snapshot_id
+    )
+    await _report(tx, rebuild, run.snapshot_id, "running")
     await tx.emit(rebuild.request(run.snapshot_id), instance=True)
     return run
+
+
+def _stage(tx: Transaction, rebuild: Rebuild) -> str:
+    return f"{tx.service}.rebuild.{rebuild.name}"
+
+
+async def _report(
+    tx: Transaction, rebuild: Rebuild, operation: UUID, state: StageState, error: str | None = None
+) -> None:
+    await tx.report(_stage(tx, rebuild), state, operation=operation, workspace=INSTANCE_WORKSPACE, error=error)
 
 
 async def _positions(tx: Transaction, generation: str) -> dict[str, str]:
@@ -224,6 +247,7 @@ async def swap(tx: Transaction, run: Run) -> Rebuilt:
     """Put the shadow tables in the place of the present ones, and end the rebuild. Raises RebuildLost."""
     await keep(tx, run)
     await tx.execute(f"select kgl_rebuild_{run.rebuild.name}_swap()")
+    await _report(tx, run.rebuild, run.snapshot_id, "done")
     return Rebuilt(run.number, await _end(tx, run, "done"))
 
 
@@ -234,6 +258,7 @@ async def check_complete(tx: Transaction, run: Run) -> tuple[str, ...]:
     if missing:
         await tx.execute(f"select kgl_rebuild_{run.rebuild.name}_drop()")
         await _end(tx, run, "incomplete")
+        await _report(tx, run.rebuild, run.snapshot_id, "failed", "source_missing")
     return missing
 
 
