@@ -86,14 +86,14 @@ def test_three_nodes_keep_three_copies_and_acknowledge_by_two(topics: Topics) ->
 
 
 def test_a_service_reads_what_the_contracts_say_and_may_read_all_of_it(service: Service) -> None:
-    read = {subscription.topic for subscription in service._all_subscriptions}
+    read = {subscription.topic for subscription in service.all_subscriptions}
     modules = {topic for topic in read if topic.carries(MODULE_RESULTS)}
     replayed = {rebuild.replay for rebuild in service.rebuilds}
     assert {*(read - modules), *replayed, *({MODULE_RESULTS} if modules else ())} == set(read_by(service.name))
     rights = rights_of_service(service.name, "")
     for topic in (*read, *replayed):
         assert allows(rights, "READ", "TOPIC", topic.name)
-    names = [subscription.name for subscription in service._all_subscriptions]
+    names = [subscription.name for subscription in service.all_subscriptions]
     for group in (*names, *(rebuild.generation(1) for rebuild in service.rebuilds)):
         assert allows(rights, "READ", "GROUP", group)
 
