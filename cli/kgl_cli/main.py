@@ -118,6 +118,19 @@ def drift(
     _run(look(_home(), Path.cwd(), console, embedded=embedded, repair=repair, json=as_json))
 
 
+@app.command()
+def rebuild(
+    service: Annotated[str, typer.Argument(help="whose tables they are")],
+    name: Annotated[str, typer.Argument(help="graph has search, publish has items")],
+    embedded: Annotated[bool, typer.Option("--embedded", help="the system of `kgl dev`, though there is .env")] = False,
+) -> None:
+    """Build derived tables of a service anew from their source, while everything goes on working."""
+    from kgl_cli.rebuild import rebuild as build
+
+    configure_logging("WARNING", "kgl")
+    _run(build(_home(), Path.cwd(), console, service, name, embedded=embedded))
+
+
 def _home() -> Home:
     try:
         return Home.from_environment()

@@ -11,6 +11,7 @@ from rich.console import Console
 from kgl_cli.doctor import doctor
 from kgl_cli.drift import drift
 from kgl_cli.home import Home
+from kgl_cli.rebuild import rebuild
 from kgl_contracts.rights import SERVICES
 
 FINDING = {"service": "graph", "check": "lag", "what": "graph.documents is 3 events behind", "todo": "look"}
@@ -25,6 +26,7 @@ def docker(folder: Path, monkeypatch: pytest.MonkeyPatch, *, graph: str = "[]", 
         f"  *'ps --all'*) echo '{json.dumps(container) if states else ''}' ;;\n"
         f"  *'graph-worker do'*|*'graph-worker dr'*) echo '{graph}'; echo 'graph says this' >&2 ;;\n"
         "  *'-worker drift --json --repair'*) echo '[]' ;;\n"
+        "  *'publish-worker rebuild items'*) exit 3 ;;\n"
         "  *'-worker doctor --json'*) echo '[]' ;;\n"
         "  *) echo unexpected >&2; exit 1 ;;\n"
         "esac\n"
@@ -109,3 +111,13 @@ async def test_drift_of_all_services_is_one_list(tmp_path: Path, monkeypatch: py
     assert "graph: could not be looked at: graph says this" in out.getvalue()
     docker(tmp_path, monkeypatch)
     assert await drift(home, tmp_path, console, embedded=False, repair=True, json=True) == 0
+
+
+async def test_a_rebuild_is_run_by_the_worker_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    console, home = Console(file=out, width=200), Home(tmp_path)
+    assert await rebuild(home, tmp_path, console, "publish", "items", embedded=False) == 2
+    assert "needs a system at work" in out.getvalue()
+    docker(tmp_path, monkeypatch)
+    assert await rebuild(home, tmp_path, console, "publish", "items", embedded=False) == 3
+    assert await rebuild(home, tmp_path, console, "nobody", "items", embedded=False) == 2

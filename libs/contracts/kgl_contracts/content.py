@@ -6,9 +6,11 @@ from uuid import UUID
 from pydantic import Field
 
 from kgl_contracts.event import EventData, with_example
-from kgl_contracts.topics import CONTENT
+from kgl_contracts.operations import SnapshotEnd, SnapshotPart
+from kgl_contracts.topics import CONTENT, REPLAY_PUBLISH_CONTENT
 
 _ITEM = "0198f3a0-0000-7000-8000-000000000006"
+_SNAPSHOT = "0198f3a0-0000-7000-8000-000000000011"
 _DOCUMENT = "0198f3a0-0000-7000-8000-000000000001"
 
 
@@ -74,3 +76,44 @@ class ItemPublished(EventData, type="content.item.published.v1", topic=CONTENT, 
     content_url: str
     document_id: UUID | None = None
     published_at: datetime
+
+
+class ItemSnapshotted(
+    SnapshotPart,
+    type="content.item.snapshotted.v1",
+    topic=REPLAY_PUBLISH_CONTENT,
+    key="item_id",
+    consumers=("publish",),
+):
+    """What is released of an item now."""
+
+    model_config = with_example(
+        snapshot_id=_SNAPSHOT,
+        item_id=_ITEM,
+        version=2,
+        title="pypdf",
+        excerpt="A pure-Python PDF library.",
+        content_url=f"/content/v1/items/{_ITEM}",
+        first_published_at="2026-11-22T12:00:00Z",
+        published_at="2026-11-23T12:00:00Z",
+    )
+
+    item_id: UUID
+    version: int = Field(ge=1, description="the released version")
+    title: str = Field(max_length=300)
+    excerpt: str = Field(max_length=2000)
+    content_url: str
+    first_published_at: datetime
+    published_at: datetime = Field(description="when that version was released")
+
+
+class ItemsSnapshotEnded(
+    SnapshotEnd,
+    type="content.snapshot.ended.v1",
+    topic=REPLAY_PUBLISH_CONTENT,
+    key="snapshot_id",
+    consumers=("publish",),
+):
+    """All released items of all workspaces were told."""
+
+    model_config = with_example(snapshot_id=_SNAPSHOT, count=120)

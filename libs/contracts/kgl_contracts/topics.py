@@ -39,6 +39,7 @@ AUDIT = Topic("kgl.audit", public=False)
 DECISIONS = Topic("kgl.decisions", partitions=1, public=False)
 # what an owner tells anew for the rebuild of a derived table: kgl.replay.<subscription that is rebuilt>
 REPLAY_GRAPH_DOCUMENTS = Topic("kgl.replay.graph.documents", public=False)
+REPLAY_PUBLISH_CONTENT = Topic("kgl.replay.publish.content", public=False)
 
 ALL: tuple[Topic, ...] = (
     DOCUMENTS,
@@ -51,6 +52,7 @@ ALL: tuple[Topic, ...] = (
     AUDIT,
     DECISIONS,
     REPLAY_GRAPH_DOCUMENTS,
+    REPLAY_PUBLISH_CONTENT,
 )
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in ALL}
 

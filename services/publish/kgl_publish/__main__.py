@@ -1,4 +1,4 @@
-"""`kgl-publish api | worker | relay | migrate | refill | release | doctor | drift`."""
+"""`kgl-publish api | worker | relay | migrate | rebuild items | refill | release | doctor | drift`."""
 
 from kgl_publish.bootstrap import build
 from kgl_publish.settings import PublishSettings

@@ -9,8 +9,10 @@ from typing import Any
 from kgl_publish.api import endpoints, events, feed, live
 from kgl_publish.consumers.operations import publish_operations
 from kgl_publish.consumers.public import public_subscriptions
+from kgl_publish.drift import drift_checks
 from kgl_publish.jobs import deliver
 from kgl_publish.jobs.declared import Outside, jobs
+from kgl_publish.rebuilds.items import items
 from kgl_publish.settings import PublishSettings
 from kgl_publish.stores.egress import Egress
 from kgl_servicekit.bus.port import Bus
@@ -57,6 +59,8 @@ def build(settings: PublishSettings, bus: Bus) -> Service:
         outside=Outside(egress=egress, delays=settings.delivery_delays),
         resources=[clients],
         loops=[trim_live],
+        rebuilds=[items],
+        drift_checks=drift_checks(database, bus),
     )
 
 

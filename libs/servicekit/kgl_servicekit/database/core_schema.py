@@ -55,6 +55,9 @@ CORE_TABLES = (
 )
 
 
+CORE_NOT_REBUILT = {"identity_replica": "kgl.identity is compacted: a subscription without positions reads it all anew"}
+"""Derived core tables without a rebuild, and why."""
+
 SOURCE: dict[str, Any] = {"info": {"kind": "source"}}
 DERIVED: dict[str, Any] = {"info": {"kind": "derived"}}
 

@@ -143,7 +143,8 @@ async def move(tx: Transaction, item: Item, state: str) -> None:
     await tx.execute(
         """update item set state = $3, updated_at = $4,
                   published_version = case when $5 then version else published_version end,
-                  published_at = case when $5 then $4 else published_at end
+                  published_at = case when $5 then $4 else published_at end,
+                  first_published_at = case when $5 then coalesce(first_published_at, $4) else first_published_at end
            where workspace_id = $1 and id = $2""",
         tx.workspace,
         item.id,

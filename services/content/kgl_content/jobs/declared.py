@@ -29,3 +29,11 @@ class DraftContent(JobData, kind="content.draft"):
 
     def stage_name(self) -> str:
         return f"content.draft.{self.module}"
+
+
+class SnapshotItems(JobData, kind="content.snapshot"):
+    """Tell the released items of the job's workspace after this one; `count` were told before."""
+
+    snapshot_id: UUID
+    after: UUID
+    count: int

@@ -9,6 +9,7 @@ import asyncpg
 
 from kgl_contracts.content import ItemPublished
 from kgl_contracts.envelope import Envelope
+from kgl_publish.db import published_items
 from kgl_publish.domain.atom import Entry
 from kgl_servicekit.database.transaction import Transaction
 
@@ -26,22 +27,7 @@ from (select distinct hashtext(workspace) & 63 as bucket
 
 async def put_item(tx: Transaction, event: ItemPublished) -> None:
     """The feed shows this version now, unless it shows a later one."""
-    await tx.execute(
-        """insert into published_item as p (workspace_id, item_id, version, title, excerpt, content_url,
-                                            first_published_at, published_at)
-           values ($1, $2, $3, $4, $5, $6, $7, $7)
-           on conflict (workspace_id, item_id) do update
-           set version = excluded.version, title = excluded.title, excerpt = excluded.excerpt,
-               published_at = excluded.published_at
-           where p.version <= excluded.version""",
-        tx.workspace,
-        event.item_id,
-        event.version,
-        event.title,
-        event.excerpt,
-        event.content_url,
-        event.published_at,
-    )
+    await published_items.PRESENT.put(tx, event, event.published_at)
 
 
 async def newest_items(tx: Transaction, limit: int) -> Sequence[Entry]:

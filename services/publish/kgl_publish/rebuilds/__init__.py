@@ -1,0 +1,1 @@
+"""Derived tables of publish that can be built anew while it works."""
