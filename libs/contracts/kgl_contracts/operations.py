@@ -21,6 +21,7 @@ KINDS: tuple[str, ...] = (
     "content.publish",
     "publish.redeliver",
     "graph.rebuild",
+    "publish.rebuild",
     "dead_letter.redrive",
     "dead_letter.correct",
     "dead_letter.discard",
