@@ -121,7 +121,7 @@ def drift(
 @app.command()
 def rebuild(
     service: Annotated[str, typer.Argument(help="whose tables they are")],
-    name: Annotated[str, typer.Argument(help="graph has search, publish has items")],
+    name: Annotated[str, typer.Argument(help="graph has search and links, publish has items")],
     embedded: Annotated[bool, typer.Option("--embedded", help="the system of `kgl dev`, though there is .env")] = False,
 ) -> None:
     """Build derived tables of a service anew from their source, while everything goes on working."""

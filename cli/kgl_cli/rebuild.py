@@ -29,7 +29,7 @@ async def rebuild(home: Home, folder: Path, console: Console, service: str, name
     made = built(
         service, home, databases, PostgresBus(databases.service("kgl_bus"), worker="rebuild"), "http://localhost:8080"
     )
-    names = [each.name for each in made.rebuilds]
+    names = made.rebuild_names
     if name not in names:
         console.print(f"[red]{service} has {', '.join(names) or 'nothing'} to rebuild.[/red]")
         return 2
@@ -38,5 +38,5 @@ async def rebuild(home: Home, folder: Path, console: Console, service: str, name
     except (RebuildRunning, RebuildLost, RebuildIncomplete, Unavailable) as refused:
         console.print(f"[red]{refused}[/red]")
         return 1
-    console.print(f"{service} {name}: {rebuilt.keys} keys, generation {rebuilt.generation}")
+    console.print(f"{service} {name}: {rebuilt.keys} keys")
     return 0

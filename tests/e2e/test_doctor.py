@@ -46,6 +46,8 @@ def test_all_is_well_beside_a_system_at_work_and_one_that_is_down_is_told_of(sys
     status, told = kgl(system, "drift")
     assert status == 0, told
     assert all(line.endswith(": as its source says") for line in told.splitlines()), told
+    assert kgl(system, "rebuild", "publish", "items") == (0, "publish items: 0 keys\n")
+    assert kgl(system, "rebuild", "graph", "links") == (0, "graph links: 1 keys\n")
     system.kill()
     status, told = kgl(system, "doctor", "--json")
     found: list[dict[str, Any]] = json.loads(told)

@@ -6,9 +6,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import orjson
 from loguru import logger
 
+from kgl_servicekit.database.connection import LOST, told_lost
+from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.doctor.examine import examine
 from kgl_servicekit.drift.run import look_now
 from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning
@@ -18,9 +21,23 @@ if TYPE_CHECKING:
     from kgl_servicekit.service import Service
 
 
+async def migrate_database(service: "Service") -> None:
+    """Bring the service's database to the newest revision, as its owner."""
+    owner = service.settings.database_owner_url
+    if owner is None:
+        raise NotConfigured("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
+    try:
+        await migrate(service.migrations, owner.get_secret_value(), service.branches)
+    except asyncpg.InvalidAuthorizationSpecificationError as refused:
+        raise NotConfigured(f"KGL_DATABASE_OWNER_URL is refused: {refused}") from refused
+    except LOST as lost:
+        raise NotConfigured(told_lost("KGL_DATABASE_OWNER_URL", lost)) from lost
+    logger.info("database.migrated")
+
+
 async def rebuild(service: "Service", asked: argparse.Namespace) -> None:
     """Build derived tables anew."""
-    names = [rebuild.name for rebuild in service.rebuilds]
+    names = service.rebuild_names
     if len(asked.names) != 1 or asked.names[0] not in names:
         raise NotConfigured(f"name what to rebuild: {service.name} has {', '.join(names) or 'nothing to rebuild'}")
     (name,) = asked.names

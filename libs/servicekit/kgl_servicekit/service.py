@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from loguru import logger
@@ -21,10 +20,8 @@ from kgl_contracts.rights import written_by
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus.choose import bus_of
 from kgl_servicekit.bus.port import Bus, BusRefused, TopicMissing
-from kgl_servicekit.database.connection import LOST, told_lost
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.maintenance import maintain
-from kgl_servicekit.database.migrations import migrate
 from kgl_servicekit.doctor.tables import TableCheck
 from kgl_servicekit.drift.check import DriftCheck
 from kgl_servicekit.drift.run import DriftWatch
@@ -32,7 +29,7 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.lag import LagWatch
-from kgl_servicekit.events.rebuild import Rebuild, Rebuilt
+from kgl_servicekit.events.rebuild import InPlace, Rebuild, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.refill import Refilled, refill, refill_lost, release_refused
@@ -44,7 +41,7 @@ from kgl_servicekit.identity import Authority, identity_subscription
 from kgl_servicekit.jobs.declare import Jobs
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.logs import configure_logging
-from kgl_servicekit.once import ONCE
+from kgl_servicekit.once import ONCE, migrate_database
 from kgl_servicekit.process import run
 from kgl_servicekit.settings import NotConfigured, ServiceSettings, settings_of
 
@@ -77,6 +74,7 @@ class Service:
     authority: Authority | None = None
     loops: Sequence[Loop] = ()
     rebuilds: Sequence[Rebuild] = ()
+    rebuilds_in_place: Sequence[InPlace] = ()
     examinations: Mapping[str, TableCheck] = field(default_factory=dict)
     drift_checks: Sequence[DriftCheck] = ()
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -111,8 +109,11 @@ class Service:
 
     async def rebuild(self, name: str) -> Rebuilt:
         """Build derived tables anew, while workers and APIs go on. Raises KeyError, and what RebuildRunner.run does."""
-        rebuild = {rebuild.name: rebuild for rebuild in self.rebuilds}[name]
+        in_place = {rebuild.name: rebuild for rebuild in self.rebuilds_in_place}.get(name)
         async with self.opened():
+            if in_place is not None:
+                return Rebuilt(0, await in_place.run())
+            rebuild = {rebuild.name: rebuild for rebuild in self.rebuilds}[name]
             await self.bus.start()
             try:
                 await self._declare({rebuild.replay, rebuild.live.topic})
@@ -152,6 +153,11 @@ class Service:
     def _topics(self) -> set[Topic]:
         """What this service writes and reads; of others it may know nothing."""
         return {*written_by(self.name), *(subscription.topic for subscription in self.all_subscriptions)}
+
+    @property
+    def rebuild_names(self) -> list[str]:
+        """What `rebuild` can be asked for."""
+        return [*(each.name for each in self.rebuilds), *(each.name for each in self.rebuilds_in_place)]
 
     @property
     def all_subscriptions(self) -> tuple[Subscription, ...]:
@@ -231,7 +237,7 @@ def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, in
     if asked.role == "api":
         return _serve(service, asked.host, asked.port or 8000)
     if asked.role == "migrate":
-        return _migrate(service)
+        return migrate_database(service)
     if asked.role in ONCE:
         return _until_stopped(ONCE[asked.role](service, asked))
     return _until_stopped(_work(service, asked))
@@ -279,19 +285,6 @@ def _server(app: ASGIApp, service: Service, host: str, port: int) -> uvicorn.Ser
         timeout_graceful_shutdown=_GRACE,
     )
     return uvicorn.Server(config)
-
-
-async def _migrate(service: Service) -> None:
-    owner = service.settings.database_owner_url
-    if owner is None:
-        raise NotConfigured("set KGL_DATABASE_OWNER_URL (or KGL_DATABASE_OWNER_URL_FILE) to the owner's role")
-    try:
-        await migrate(service.migrations, owner.get_secret_value(), service.branches)
-    except asyncpg.InvalidAuthorizationSpecificationError as refused:
-        raise NotConfigured(f"KGL_DATABASE_OWNER_URL is refused: {refused}") from refused
-    except LOST as lost:
-        raise NotConfigured(told_lost("KGL_DATABASE_OWNER_URL", lost)) from lost
-    logger.info("database.migrated")
 
 
 async def _until_stopped(work: Coroutine[Any, Any, int | None]) -> int | None:

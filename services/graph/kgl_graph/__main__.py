@@ -1,4 +1,4 @@
-"""`kgl-graph api | worker | relay | migrate | rebuild search | refill | release | doctor | drift`."""
+"""`kgl-graph api | worker | relay | migrate | rebuild NAME | refill | release | doctor | drift`."""
 
 from kgl_graph.bootstrap import build
 from kgl_graph.settings import GraphSettings

@@ -15,6 +15,8 @@ from kgl_graph.drift import drift_checks
 from kgl_graph.jobs import embed_chunks, index_document, link_document, take_given
 from kgl_graph.jobs.declared import jobs
 from kgl_graph.jobs.outside import Outside
+from kgl_graph.rebuilds.links import TABLES as LINKS
+from kgl_graph.rebuilds.links import LinksAnew
 from kgl_graph.rebuilds.search import search as search_index
 from kgl_graph.settings import GraphSettings
 from kgl_graph.stores.choose_vectors import vectors_of
@@ -22,6 +24,7 @@ from kgl_graph.stores.embedder import WordLlamaEmbedder
 from kgl_graph.sweeper import sweep_requests
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.events.rebuild import InPlace
 from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
 
@@ -67,5 +70,6 @@ def build(settings: GraphSettings, bus: Bus) -> Service:
         resources=[partial(opened, objects), *vectors.resources],
         loops=[sweeper, collector, *vectors.loops],
         rebuilds=[search_index],
+        rebuilds_in_place=[InPlace(name="links", tables=LINKS, run=LinksAnew(database, objects).run)],
         drift_checks=drift_checks(database, bus, objects, vectors.index, settings),
     )

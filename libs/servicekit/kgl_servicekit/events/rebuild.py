@@ -116,6 +116,19 @@ class Rebuild:
         return f"{self.live.name}@rebuild-{number}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlace:
+    """Derived tables that are built anew from the service's own source, one scope after the other in its place.
+
+    `run` replaces each scope as the live path does, under the same locks and without telling of it, and answers how
+    many there were. So it needs no shadow tables and no standstill, and may run twice at the same time.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    run: Callable[[], Awaitable[int]]
+
+
 async def _never(_tx: Transaction, _event: Event[Any]) -> Verdict:
     """A rebuild's events are read by `Rebuild.reads`; the declaration is for decoding alone."""
     return DONE

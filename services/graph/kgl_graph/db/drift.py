@@ -149,3 +149,26 @@ async def useless(tx: Transaction, versions: Sequence[tuple[UUID, int]]) -> list
     """Those of these versions whose vectors nobody will need or take away any more."""
     documents, numbers = [document for document, _ in versions], [version for _, version in versions]
     return await tx.fetch(_USELESS, tx.workspace, documents, numbers)
+
+
+async def speaking_documents(tx: Transaction, after: UUID, limit: int) -> list[UUID]:
+    """The next documents after this one of which something is said: a mention, a name or a relation."""
+    tables = ("mention", "entity_source", "relation_source")
+    parts = " union ".join(
+        f"(select distinct document_id from {table} where workspace_id = $1 and document_id > $2 order by 1 limit $3)"
+        for table in tables
+    )
+    rows = await tx.fetch(f"{parts} order by document_id limit $3", tx.workspace, after, limit)
+    return [row["document_id"] for row in rows]
+
+
+async def all_entities(tx: Transaction, after: UUID, limit: int) -> list[UUID]:
+    """The next entities after this one."""
+    sql = "select id from entity where workspace_id = $1 and id > $2 order by id limit $3"
+    return [row["id"] for row in await tx.fetch(sql, tx.workspace, after, limit)]
+
+
+async def all_relations(tx: Transaction, after: UUID, limit: int) -> list[UUID]:
+    """The next relations after this one."""
+    sql = "select id from relation where workspace_id = $1 and id > $2 order by id limit $3"
+    return [row["id"] for row in await tx.fetch(sql, tx.workspace, after, limit)]

@@ -57,6 +57,16 @@ on conflict (workspace_id, id) do update set predicate = r.predicate
 returning id, (xmax = 0) as created
 """
 
+_CORRECT = (
+    """update entity e set type = i.type, folded = i.folded
+       from unnest($2::uuid[], $3::text[], $4::text[]) as i(id, type, folded)
+       where e.workspace_id = $1 and e.id = i.id and (e.type, e.folded) is distinct from (i.type, i.folded)""",
+    """update relation r set subject_id = i.subject_id, predicate = i.predicate, object_id = i.object_id
+       from unnest($2::uuid[], $3::uuid[], $4::text[], $5::uuid[]) as i(id, subject_id, predicate, object_id)
+       where r.workspace_id = $1 and r.id = i.id
+         and (r.subject_id, r.predicate, r.object_id) is distinct from (i.subject_id, i.predicate, i.object_id)""",
+)
+
 _SOURCES = """
 insert into relation_source (workspace_id, relation_id, source, document_id, version, module, evidence)
 select $1, id, $3, $4, $5, $6, evidence::jsonb from unnest($2::uuid[], $7::text[]) as i(id, evidence)
@@ -136,6 +146,23 @@ async def put_relations(tx: Transaction, relations: Sequence[NewRelation]) -> se
         tx.now,
     )
     return {row["id"] for row in rows if row["created"]}
+
+
+async def correct(tx: Transaction, entities: Sequence[NewEntity], relations: Sequence[NewRelation]) -> None:
+    """Let these locked rows be what their ids follow from."""
+    named = {entity.id: entity for entity in entities}
+    stated = {relation.id: relation for relation in relations}
+    of_entities, of_relations = _CORRECT
+    types, forms = [each.type for each in named.values()], [each.folded for each in named.values()]
+    await tx.execute(of_entities, tx.workspace, list(named), types, forms)
+    await tx.execute(
+        of_relations,
+        tx.workspace,
+        list(stated),
+        [each.subject_id for each in stated.values()],
+        [each.predicate for each in stated.values()],
+        [each.object_id for each in stated.values()],
+    )
 
 
 async def put_sources(

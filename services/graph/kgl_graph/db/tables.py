@@ -230,8 +230,5 @@ UNSCOPED: frozenset[str] = frozenset({"drift_check", "rebuild"})
 NOT_REBUILT: Mapping[str, str] = {
     "document": "what was heard of, in the order of events; no source tells that anew, and `kgl drift` compares it",
     "last_result": "which result was heard last: order of events, as above",
-    "entity": "its type is said in results, and by people who have no other copy; `kgl drift` links again",
-    "mention": "said in the results of modules, objects of this service; `kgl drift` links them again",
-    "relation": "as entity: the ends and the predicate of what people state are here alone",
 }
 """Derived tables without a rebuild, and why."""

@@ -14,13 +14,17 @@ from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkExtraction:
-    """A module's result on a document version, and its hash."""
+    """A module's result on a document version, and its hash.
+
+    `again` when it was linked before: nobody is told, and rows of the same ids that say something else are corrected.
+    """
 
     document_id: UUID
     version: int
     module: str
     sha256: str
     extraction: Extraction
+    again: bool = False
 
 
 async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
@@ -35,7 +39,9 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
     said = await graph.retract(tx, command.document_id, command.module)
     await graph.lock_entities(tx, sorted({entity.id for entity in entities} | said.entities))
     source = f"document:{command.document_id}:{command.module}"
-    await add_to_graph(tx, entities, relations)
+    await add_to_graph(tx, entities, relations, tell=not command.again)
+    if command.again:
+        await graph.correct(tx, entities, relations)
     await graph.put_namings(tx, entities, source, document=command.document_id, module=command.module)
     await graph.put_sources(
         tx, relations, source, document=command.document_id, version=command.version, module=command.module
@@ -50,6 +56,8 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
     named = {entity.id for entity in entities}
     await graph.settle_names(tx, named)
     await graph.remove_unfounded(tx, said.entities - named, said.relations - {relation.id for relation in relations})
+    if command.again:
+        return DONE
     await tx.emit(
         DocumentLinked(
             document_id=command.document_id,
@@ -64,11 +72,13 @@ async def link_extraction(tx: Transaction, command: LinkExtraction) -> Verdict:
 
 
 async def add_to_graph(
-    tx: Transaction, entities: list[NewEntity], relations: list[NewRelation]
+    tx: Transaction, entities: list[NewEntity], relations: list[NewRelation], *, tell: bool = True
 ) -> tuple[set[UUID], set[UUID]]:
     """Make entities and relations exist and tell of the new ones: the answer is which those are."""
     new_entities = await graph.put_entities(tx, entities)
     new_relations = await graph.put_relations(tx, relations)
+    if not tell:
+        return new_entities, new_relations
     for entity in {entity.id: entity for entity in entities}.values():
         if entity.id in new_entities:
             await tx.emit(EntityCreated(entity_id=entity.id, type=entity.type))

@@ -2,14 +2,13 @@
 
 import hashlib
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
-from kgl_contracts.ai import EntityRef, ExtractedEntity, ExtractedRelation, Extraction, ExtractionCompleted, Span
 from kgl_graph.domain.results import result_key
 from kgl_graph.drift import drift_checks
-from kgl_graph.testing import GraphKit, chunk_id, deleted
+from kgl_graph.testing import GraphKit, deleted
+from kgl_graph.testing_links import linked
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.drift.check import DriftCheck
 from kgl_servicekit.drift.run import run_check
@@ -17,41 +16,6 @@ from kgl_servicekit.ids import uuid7
 
 CHECKS = ("graph.vectors", "graph.mentions", "graph.sources", "graph.entities", "graph.relations", "graph.results")
 TABLES = ("entity", "entity_source", "mention", "relation", "relation_source")
-
-
-def found(document: UUID) -> Extraction:
-    span = Span(chunk_id=chunk_id(document, 1, 0), start=0, end=3)
-    me, other = EntityRef(name="Tea", type="thing"), EntityRef(name="Other", type="thing")
-    return Extraction(
-        entities=(ExtractedEntity(name="Tea", type="thing", mentions=(span,)),),
-        relations=(ExtractedRelation(subject=me, predicate="knows", object=other, evidence=(span,)),),
-    )
-
-
-async def linked(graph: GraphKit) -> UUID:
-    """A document that the reader has read, by a request and its result."""
-    document = await graph.index(["tea and other words"])
-    (job,) = await graph.lease("extract")
-    body = {"token": job["token"], "extraction": found(document).model_dump(mode="json")}
-    url = f"/modules/v1/jobs/{job['id']}:complete"
-    answer = await graph.client.post(url, json=body, headers=graph.headers)
-    assert answer.status_code < 300, answer.text
-    (row,) = await graph.rows("select * from ai_request where capability = 'extract' and document_id = $1", document)
-    await graph.hear(
-        ExtractionCompleted(
-            request_id=row["id"],
-            document_id=document,
-            version=1,
-            module=row["module"],
-            entities=1,
-            relations=1,
-            result_object=row["result_object"],
-            sha256=row["result_sha256"],
-        )
-    )
-    await graph.work()
-    assert len(await graph.rows("select * from mention")) > 0
-    return document
 
 
 def checks(graph: GraphKit) -> dict[str, DriftCheck]:
