@@ -59,6 +59,11 @@ class SimulatedConnection:
     async def close(self) -> None:
         self.terminate()
 
+    def add_termination_listener(self, _listener: Callable[[Any], None]) -> None:
+        """Nobody is told: no use case of a schedule waits for anything but its statements."""
+
+    def remove_termination_listener(self, _listener: Callable[[Any], None]) -> None: ...
+
     async def _ask(self, sql: str, args: Sequence[Any]) -> Answer:
         if not self._open:
             raise asyncpg.InterfaceError("the connection is closed")

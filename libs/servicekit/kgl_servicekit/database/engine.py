@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from uuid import UUID
 
@@ -28,6 +29,7 @@ UseCase = Callable[[Transaction, C], Awaitable[R]]
 TRIES = 3
 _ROLLBACK_SECONDS = 5.0
 _PING = 1.0
+_NOTICED = 1.0  # seconds after which whoever asked something has heard that the connection is lost
 
 _REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 _REPEATABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -39,6 +41,10 @@ class OutcomeUnknown(Unavailable, code="outcome_unknown", status=503):
 
 class DatabaseUnavailable(Unavailable, code="database_unavailable", status=503):
     """The database cannot be reached at the moment; try again after Retry-After."""
+
+
+class UseCaseHangs(Exception):
+    """A use case asked nothing of its transaction for so long that the server ended it, and went on all the same."""
 
 
 class KeepsConflicting(Unavailable, code="keeps_conflicting", status=503):
@@ -127,7 +133,8 @@ class Database:
         Tried up to 3 times on a deadlock, a serialization failure, or a connection lost before COMMIT; so a
         use case does nothing that a transaction cannot take back. Raises OutcomeUnknown when the connection
         is lost during COMMIT, DatabaseUnavailable when there is none, KeepsConflicting when each try met others
-        in a deadlock or a serialization failure, and whatever the use case raises.
+        in a deadlock or a serialization failure, UseCaseHangs when the server ended the transaction for its idleness
+        and the use case went on, and whatever the use case raises.
         """
         scope = (workspaces,) if isinstance(workspaces, UUID) else tuple(workspaces)
         cause = cause or Cause(id=uuid7(), kind="request", actor=f"service:{self._service}")
@@ -164,7 +171,8 @@ class Database:
                 tx = Transaction(
                     connection, service=self._service, workspaces=workspaces, cause=cause, reporter=reporter
                 )
-                result = await use_case(tx, command)
+                async with _cut_off_when_lost(connection):
+                    result = await use_case(tx, command)
                 channels = await tx.flush()
             except BaseException:
                 await _rollback(connection)
@@ -209,6 +217,29 @@ class Database:
         if self._pool is None:
             raise DatabaseUnavailable("The database is not open.", retry_after=1)
         return self._pool
+
+
+@asynccontextmanager
+async def _cut_off_when_lost(connection: Connection) -> AsyncIterator[None]:
+    """Raise UseCaseHangs a second after the connection is lost: whoever waits for an answer is told so at once.
+
+    A transaction that is idle for 5 s is ended by the server; without this, what makes it idle would never be.
+    """
+    limit = asyncio.timeout(None)
+
+    def lost(_connection: object) -> None:
+        limit.reschedule(asyncio.get_running_loop().time() + _NOTICED)
+
+    connection.add_termination_listener(lost)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as late:
+        if limit.expired():
+            raise UseCaseHangs("the transaction was lost, and the use case went on without it") from late
+        raise
+    finally:
+        connection.remove_termination_listener(lost)
 
 
 async def _rollback(connection: Connection) -> None:

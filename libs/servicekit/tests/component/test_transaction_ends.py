@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from kgl_servicekit.database.engine import Database, OutcomeUnknown
+from kgl_servicekit.database.engine import TRIES, Database, DatabaseUnavailable, OutcomeUnknown, UseCaseHangs
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.testing.counter import MIGRATIONS, count
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
@@ -100,3 +100,39 @@ async def test_more_transactions_than_connections_take_turns(database: Database)
     workspace: UUID = uuid4()
     values = await asyncio.gather(*(database.run(workspace, count, "turns") for _ in range(5)))
     assert sorted(values) == [1, 2, 3, 4, 5]
+
+
+async def test_a_use_case_that_hangs_is_cut_off_when_the_server_ends_its_transaction(database: Database) -> None:
+    workspace = uuid4()
+    async with asyncio.timeout(30):
+        with pytest.raises(UseCaseHangs):
+            await database.run(workspace, Waiting(None), "hanging")
+    assert await database.run(workspace, count, "hanging") == 1
+
+
+async def test_a_connection_that_is_lost_under_a_statement_is_no_use_case_that_hangs(
+    database: Database, roles: Roles
+) -> None:
+    workspace, waiting = uuid4(), Waiting("select pg_sleep(60)")
+    task = asyncio.create_task(database.run(workspace, waiting, "lost"))
+    for _ in range(TRIES):
+        await waiting.began.wait()
+        waiting.began.clear()
+        await _end_sleepers(roles)
+    with pytest.raises(DatabaseUnavailable):
+        await task
+
+
+async def _end_sleepers(roles: Roles) -> None:
+    """End the session that sleeps, once it does."""
+    connection = await asyncpg.connect(roles.superuser)
+    try:
+        ended = False
+        while not ended:
+            rows = await connection.fetch(
+                """select pg_terminate_backend(pid) from pg_stat_activity
+                   where datname = current_database() and query = 'select pg_sleep(60)' and state = 'active'"""
+            )
+            ended = bool(rows)
+    finally:
+        await connection.close()
