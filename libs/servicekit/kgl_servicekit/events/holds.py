@@ -169,7 +169,7 @@ async def release(
         await report_redrive(tx, head, "done")
     following = await lock_head(tx, subscription, head["key"])
     if following is not None and following["reason"] == "gap":
-        await wake_gap(tx, subscription, head["key"])
+        await wake_gap(tx, following["id"])
 
 
 async def start_attempt(tx: Transaction, event_id: int, delay: float) -> int:
@@ -214,15 +214,14 @@ async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: floa
         await report_redrive(tx, row, "retrying", error="handler_failed", next_retry_at=row["next_at"])
 
 
-async def wake_gap(tx: Transaction, subscription: Subscription, key: str) -> None:
-    """A missing event of this key has come: look at the events behind it at once."""
-    await tx.execute(
-        """update held_event set next_at = now()
-           where subscription = $1 and topic = $2 and key = $3 and reason = 'gap' and state = 'waiting'""",
-        subscription.name,
-        subscription.topic.name,
-        key,
-    )
+async def wake_gap(tx: Transaction, event_id: int) -> None:
+    """What was missing before the first held event of a key has come: look at that one at once.
+
+    Those behind it are looked at when it is released, one after the other: to wake all of them each time would take
+    the square of their number.
+    """
+    sql = "update held_event set next_at = now() where id = $1 and reason = 'gap' and state = 'waiting'"
+    await tx.execute(sql, event_id)
     tx.notify(HOLDS)
 
 

@@ -26,7 +26,7 @@ returning from_start
 """
 
 _FIRST_HELD = """
-select reason, epoch, sequence from held_event where subscription = $1 and topic = $2 and key = $3
+select id, reason, epoch, sequence from held_event where subscription = $1 and topic = $2 and key = $3
 order by epoch, sequence, id limit 1
 """
 
@@ -125,7 +125,7 @@ class _Settling:
         first = await self.tx.fetchrow(_FIRST_HELD, name, topic, delivery.key)
         if first is None or first["reason"] != "gap":
             return False
-        await wake_gap(self.tx, self.subscription, delivery.key)
+        await wake_gap(self.tx, first["id"])
         # one that is held itself (it came again) waits for its turn in the queue
         return (envelope.source_epoch, envelope.sequence) < (first["epoch"], first["sequence"])
 

@@ -1,6 +1,7 @@
 """Gaps in the sequence of a key, when events come twice, fail, or come from a broker that was refilled."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -39,6 +40,30 @@ async def test_events_behind_a_gap_have_one_effect_however_often_they_come(
         await eventually(lambda: _released(database, max(coming) + 1))
     assert [version for _, version in handler.seen] == list(range(1, max(coming) + 2))
     assert set((await consumed_events(database)).values()) == {1}
+
+
+async def test_a_gap_that_closes_wakes_the_first_event_behind_it_alone(database: Database, bus: MemoryBus) -> None:
+    handler, document = Handler(), uuid7()
+    for sequence in (1, 3, 4, 5):
+        bus.append(record(document, sequence))
+    async with running(SubscriptionRunner(database, bus, handler.subscription).run):
+        await eventually(lambda: _held(database, 3))
+        await bus.producer().send([record(document, 2)])
+        await eventually(lambda: _due(database))
+    assert await _due(database) == [3]
+    redriver = Redriver(database, handler.subscription)
+    for sequence in (3, 4, 5):
+        assert await _due(database) == [sequence]
+        await redriver.work_off()
+    assert await _released(database, 5)
+
+
+async def _held(database: Database, count: int) -> bool:
+    return len(await held(database)) == count
+
+
+async def _due(database: Database) -> list[int]:
+    return [row["sequence"] for row in await held(database) if row["next_at"] <= datetime.now(UTC)]
 
 
 async def test_an_event_behind_a_gap_that_never_works_is_dead_after_its_attempts(
