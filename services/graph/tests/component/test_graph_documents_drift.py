@@ -8,7 +8,7 @@ import pytest
 from kgl_contracts.operations import SnapshotRequested
 from kgl_graph.drift import drift_checks
 from kgl_graph.rebuilds.testing import Source, in_peace, indexed_texts, working
-from kgl_graph.testing import GraphKit
+from kgl_graph.testing import GraphKit, deleted
 from kgl_servicekit.drift import snapshots
 from kgl_servicekit.drift.check import DriftCheck
 from kgl_servicekit.drift.run import run_check
@@ -121,6 +121,19 @@ async def test_what_changes_while_it_looks_is_no_drift(graph: GraphKit, source: 
     await source.upload("came after the snapshot")
     result = await task
     assert (result.items, result.error) == (0, None)
+
+
+async def test_what_was_told_before_newer_news_came_is_no_drift(graph: GraphKit, source: Source) -> None:
+    changed, gone, *_ = source.documents
+    told = dict(source.documents)
+    await source.upload("newer words", document=changed, version=2)
+    source.documents[gone] = None
+    await source.tell(deleted(gone, 1))  # of the version that was told, as ingest says
+    await in_peace(graph, source)
+    now, source.documents = source.documents, told  # as a snapshot that is read late tells them
+    assert await look(source) == []
+    source.documents = now
+    assert await look(source) == []
 
 
 async def test_an_owner_that_is_silent_and_a_subscription_that_is_behind_are_told_of(
