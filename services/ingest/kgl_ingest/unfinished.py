@@ -11,7 +11,7 @@ from kgl_servicekit.doctor.finding import Told, duration
 from kgl_servicekit.waiting import repeat
 
 _EVERY = 15.0
-_OLD = 6 * 3600.0  # seconds, as the alert OperationUnfinished
+_OLD = 9 * 3600.0  # seconds, as the alert OperationUnfinished
 
 
 async def watch_unfinished(database: Database) -> None:
