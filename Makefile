@@ -47,7 +47,7 @@ test-all: $(VENV)/development ## all tests, and those that take long: killed at 
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q --run-slow
 
 test-stack: $(VENV)/development ## tests on real servers (needs Docker): contracts of all adapters, faults, access
-	@$(BIN)/python -m tools.test_stack
+	@$(BIN)/python -m tools.test_stack $(if $(AGAIN),--again)
 
 bench-stack: $(VENV)/development ## measure the compose system (needs Docker); writes build/bench-stack.json
 	@$(BIN)/python -m tools.test_stack --bench

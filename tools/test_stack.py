@@ -36,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the system running")
     parser.add_argument("--bench", action="store_true", help="measure instead of testing")
+    parser.add_argument("--again", action="store_true", help="run tests that failed once more, alone, before it counts")
     parser.add_argument("tests", nargs="*", help="files or options for pytest, or parts to measure")
     asked, options = parser.parse_known_args()
     folder = Path(os.environ.get("KGL_TEST_STACK", ROOT / "build" / "test-stack")).absolute()
@@ -55,20 +56,24 @@ def main() -> int:
         print(f"stack: started in {time.monotonic() - begun:.0f} s, images included", flush=True)
         os.environ["KGL_TEST_SERVERS"] = str(folder / "servers.json")
         write_servers()
+        if asked.bench:
+            return _python("benchmarks", *(asked.tests or STACK_PARTS))
         tests = ["pytest", "-q", "--timeout", "300", *(asked.tests or SUITES), *options]
-        parts = ["benchmarks", *(asked.tests or STACK_PARTS)]
-        done = subprocess.run(
-            [sys.executable, "-m", *(parts if asked.bench else tests)],
-            cwd=ROOT,
-            check=False,
-        )
-        if not asked.bench:
-            _tell_versions(json.loads((folder / "servers.json").read_text()), console)
-        return done.returncode
+        status = _python(*tests)
+        if status == 1 and asked.again:
+            print("stack: what failed is run once more, alone", flush=True)
+            status = _python(*tests, "--last-failed")
+        _tell_versions(json.loads((folder / "servers.json").read_text()), console)
+        return status
     finally:
         if not asked.keep:
             compose.run("down", "--volumes", "--remove-orphans")
             (folder / "env").unlink(missing_ok=True)
+
+
+def _python(*module: str) -> int:
+    """Exit status of a module with its arguments."""
+    return subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=False).returncode
 
 
 def write_servers() -> None:
