@@ -9,7 +9,7 @@ EDITABLE := $(foreach package,$(PACKAGES),-e $(package))
 SOURCES := $(foreach package,$(PACKAGES),$(package)/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo dev test test-all coverage mutants simulate bench check lock contracts format clean \
+.PHONY: help demo dev test test-all coverage mutants simulate faults bench check lock contracts format clean \
         up down logs ps scale reset test-stack bench-stack
 COMPOSE = docker compose $(if $(KGL_ENV_FILE),--env-file $(KGL_ENV_FILE))
 
@@ -64,6 +64,9 @@ mutants: $(VENV)/development ## seed bugs into the core, one at a time, and show
 
 simulate: $(VENV)/development ## 10,000 schedules of the core, with faults (3 minutes on 2 cores); SEED=7 replays one
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(BASE),--base $(BASE)))
+
+faults: $(VENV)/development ## faults under load, and what they lost (8 minutes); CLASSES="F1 F7" SEED=7 LONG=1
+	@$(BIN)/python -m tests.faults $(if $(CLASSES),--classes $(CLASSES)) $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
 bench: $(VENV)/development ## measure against the limits; writes build/bench.json
 	@$(BIN)/python -m benchmarks

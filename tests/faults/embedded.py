@@ -1,0 +1,192 @@
+"""The system on one machine without containers: Postgres from the wheel, the bus in another one, processes of ours."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import orjson
+
+from kgl_cli.home import free_port
+from kgl_servicekit.bus import postgres_schema as sql
+from kgl_servicekit.bus.port import Bus
+from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
+from kgl_servicekit.testing.counter import MIGRATIONS
+from kgl_servicekit.testing.postgres import PostgresForTests, Roles
+from tests.faults import tables
+from tests.faults.downstream import Downstream, downstream
+from tests.faults.postgres import PostgresServer
+from tests.faults.processes import ManagedProcess, Nursery, nursery
+from tests.faults.proxy import Proxy
+from tests.faults.system import RawRecord
+
+LOGS = Path("build/faults")
+_FORGET = "truncate log_topic, log_partition, log_record, log_group, log_member"
+_PARTITION = "select partitions from log_topic where topic = $1"
+
+
+class EmbeddedEvents:
+    """The small service as processes of this machine."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        environment: Mapping[str, str],
+        dsn: str,
+        bus: Roles,
+        servers: tuple[PostgresServer, PostgresServer],
+    ) -> None:
+        self._nursery = nursery
+        self._environment = environment
+        self._bus_dsn, self._bus_superuser = bus.service, bus.superuser
+        self._bus: PostgresBus | None = None
+        self._extra = 0
+        self.dsn = dsn
+        self.database, self.bus_server = servers
+        self.database_link: Proxy | None = None
+        self.downstream: Downstream
+        self.api = self._process("api", "api")
+        self.workers: Sequence[ManagedProcess] = [self._process(f"worker-{n}", "worker") for n in (1, 2)]
+        self.made: list[ManagedProcess] = [self.api, *self.workers]
+        self.url = f"http://127.0.0.1:{self.api.port}"
+
+    def _process(self, name: str, role: str, *more: str) -> ManagedProcess:
+        port = free_port()
+        command = ("tests.faults.service", [role, *more, "--port", str(port)])
+        environment = {**self._environment, "KGL_WORKER_NAME": name}
+        return ManagedProcess(self._nursery, name, command, environment, port=port, log=LOGS / f"{name}.log")
+
+    async def bus(self) -> Bus:
+        if self._bus is None:
+            self._bus = PostgresBus(self._bus_dsn, worker="faults")
+            await self._bus.start()
+        return self._bus
+
+    async def inject(self, topic: str, records: Sequence[RawRecord]) -> None:
+        bus = PostgresBus(self._bus_dsn)
+        await bus.start()
+        try:
+            async with bus.connection() as connection:
+                partitions = await connection.fetchval(_PARTITION, topic)
+                await connection.fetch(
+                    sql.SEND,
+                    [topic] * len(records),
+                    [index % partitions for index in range(len(records))],
+                    [record.key for record in records],
+                    [_headers(record.headers) for record in records],
+                    [record.value or b"" for record in records],
+                )
+            bus.signals.notify(sql.channel(topic))
+        finally:
+            await bus.stop()
+
+    async def forget_bus(self) -> None:
+        connection = await asyncpg.connect(self._bus_superuser)
+        try:
+            await connection.execute(_FORGET)
+        finally:
+            await connection.close()
+
+    async def refill(self) -> None:
+        process = self._process("refill", "refill")
+        await process.start(ready=False)
+        ended = await process.finish()
+        assert ended == 0, f"refill ended with {ended}; see {LOGS}/refill.log"
+
+    async def extra_worker(self) -> ManagedProcess:
+        self._extra += 1
+        worker = self._process(f"extra-{self._extra}", "worker")
+        self.made.append(worker)
+        return worker
+
+    async def close(self) -> None:
+        """End all processes."""
+        for process in self.made:
+            await process.kill()
+        if self._bus is not None:
+            await self._bus.stop()
+
+
+def _headers(headers: Mapping[str, bytes]) -> bytes:
+    """As the transport writes them, but bytes that are no UTF-8 stay as they are."""
+    parts = [orjson.dumps(name) + b":" + _quoted(value) for name, value in headers.items()]
+    return b"{" + b",".join(parts) + b"}"
+
+
+def _quoted(value: bytes) -> bytes:
+    return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+class EmbeddedSystem:
+    """Two servers for the whole run; databases are made anew for each class."""
+
+    name = "embedded"
+
+    def __init__(self, nursery: Nursery, database: PostgresServer, bus: PostgresServer) -> None:
+        self._nursery = nursery
+        self.database, self.bus_server = database, bus
+        self._databases, self._buses = PostgresForTests(database.url), PostgresForTests(bus.url)
+
+    @asynccontextmanager
+    async def events(
+        self, *, settings: Mapping[str, str], through_proxy: bool = False
+    ) -> AsyncIterator[EmbeddedEvents]:
+        async with AsyncExitStack() as stack:
+            roles = await stack.enter_async_context(self._databases.database(MIGRATIONS))
+            bus = await stack.enter_async_context(self._buses.database())
+            outside = await stack.enter_async_context(downstream())
+            await _prepare(roles, bus)
+            link: Proxy | None = None
+            url = roles.service
+            if through_proxy:
+                link = Proxy(("127.0.0.1", self.database.port))
+                await link.start()
+                stack.push_async_callback(link.stop)
+                url = _at_port(url, link.port)
+            environment = {
+                "KGL_ENV": "test",
+                "KGL_DATABASE_URL": url,
+                "KGL_BUS_URL": bus.service,
+                "KGL_BUS_LEASE": "3",
+                "KGL_DOWNSTREAM": outside.url,
+                "KGL_RATE_LIMIT_PER_MINUTE": "100000000",
+                "KGL_LOG_LEVEL": "WARNING",
+                **settings,
+            }
+            made = EmbeddedEvents(self._nursery, environment, roles.superuser, bus, (self.database, self.bus_server))
+            made.database_link, made.downstream = link, outside
+            stack.push_async_callback(made.close)
+            for process in made.made:
+                await process.start(ready=False)
+            for process in made.made:
+                await process.ready()
+            yield made
+
+
+def _at_port(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
+
+
+async def _prepare(roles: Roles, bus: Roles) -> None:
+    await migrate_bus(bus.owner, bus.service.partition("//")[2].partition("@")[0])
+    owner = await asyncpg.connect(roles.owner)
+    try:
+        await owner.execute(tables.TABLES)
+    finally:
+        await owner.close()
+
+
+@asynccontextmanager
+async def embedded() -> AsyncIterator[EmbeddedSystem]:
+    """The system of a run; all is removed in the end."""
+    database, bus = PostgresServer(), PostgresServer()
+    try:
+        async with nursery() as forking:
+            await database.open()
+            await bus.open()
+            yield EmbeddedSystem(forking, database, bus)
+    finally:
+        await database.close()
+        await bus.close()

@@ -1,0 +1,141 @@
+"""What a class of faults needs of a system: its processes and servers, and how they are made to fail.
+
+`embedded.py` has it on one machine without containers. Another implementation runs the same classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from kgl_servicekit.bus.port import Bus
+from tests.faults.downstream import Downstream
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended, and after how many seconds."""
+
+    code: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as anybody could put it on the bus; `value` None where the bus knows null."""
+
+    key: str
+    headers: Mapping[str, bytes]
+    value: bytes | None
+
+
+class Process(Protocol):
+    """An API or a worker. One that ends by itself is started again, until it is stopped or killed."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def start(self) -> None:
+        """Start it, and wait until it says that it is ready."""
+        ...
+
+    async def kill(self) -> None:
+        """End it with -9."""
+        ...
+
+    async def stop(self) -> Ended:
+        """End it with SIGTERM."""
+        ...
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        ...
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        ...
+
+    def resources(self) -> Mapping[str, float]:
+        """What it holds: `fds`, and `rss` in MB."""
+        ...
+
+
+class Server(Protocol):
+    """A server that the processes stand on: the database, the bus, the object store."""
+
+    async def restart(self, *, clean: bool = True) -> None:
+        """End it in good order, or with -9, and start it again; wait until it accepts."""
+        ...
+
+    async def stop(self, *, clean: bool = False) -> None: ...
+    async def start(self) -> None: ...
+
+
+class Link(Protocol):
+    """The way to a server, where a fault proxy stands; `tests.faults.proxy.Proxy` is one."""
+
+    def heal(self) -> None: ...
+    def cut(self) -> None: ...
+    def half_open(self) -> None: ...
+    def delay(self, seconds: float, jitter: float = 0.0) -> None: ...
+    def drip(self, bytes_per_second: float) -> None: ...
+
+
+class EventsSystem(Protocol):
+    """The small service of `tests.faults.service`, with fresh stores.
+
+    url          where its API answers
+    dsn          a superuser of its database
+    downstream   the server outside that its jobs call
+    database_link  the way from its processes to the database
+    """
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def dsn(self) -> str: ...
+    @property
+    def api(self) -> Process: ...
+    @property
+    def workers(self) -> Sequence[Process]: ...
+    @property
+    def database(self) -> Server: ...
+    @property
+    def bus_server(self) -> Server: ...
+    @property
+    def database_link(self) -> Link | None: ...
+    @property
+    def downstream(self) -> Downstream: ...
+
+    async def bus(self) -> Bus:
+        """The bus, started, for whoever wants to read or repeat what is on it."""
+        ...
+
+    async def inject(self, topic: str, records: Sequence[RawRecord]) -> None:
+        """Put records on the bus as they are."""
+        ...
+
+    async def forget_bus(self) -> None:
+        """The bus has lost everything: what was sent, its topics, its groups."""
+        ...
+
+    async def refill(self) -> None:
+        """Do as an operator does then: `kgl refill`."""
+        ...
+
+    async def extra_worker(self) -> Process:
+        """One more worker, not started."""
+        ...
+
+
+class System(Protocol):
+    """All that faults can be tried on. `settings` are those of the processes (`KGL_...`), beside the usual ones."""
+
+    @property
+    def name(self) -> str: ...
+
+    def events(
+        self, *, settings: Mapping[str, str], through_proxy: bool = False
+    ) -> AbstractAsyncContextManager[EventsSystem]:
+        """The small service, fresh and ready."""
+        ...
