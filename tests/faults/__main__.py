@@ -18,8 +18,10 @@ from rich.console import Console
 
 from kgl_servicekit.process import run
 from tests.faults.classes import all_classes
-from tests.faults.embedded import embedded
-from tests.faults.report import Row, report
+from tests.faults.classes.documents import DOCUMENTS_CLASSES
+from tests.faults.documents_run import run_documents
+from tests.faults.embedded import EmbeddedSystem, embedded
+from tests.faults.report import Row, report, told
 from tests.faults.run import run_events
 from tests.faults.stage import LONG, Times
 from tests.faults.system import System
@@ -40,7 +42,26 @@ async def run_all(system: System, names: Sequence[str], times: Times, seed: int,
             traceback.print_exc()
             row = Row(fault.name, fault.title, 0, 0, 0, 0, 0, 0.0, (f"could not be run: {error!r}",))
         rows.append(row)
-        console.print(f"{'holds' if row.holds else 'FAILS'} ({time.monotonic() - began:.0f} s)", highlight=False)
+        told(row, time.monotonic() - began, console)
+    return rows
+
+
+async def run_on_services(
+    system: EmbeddedSystem, names: Sequence[str], times: Times, seed: int, console: Console
+) -> list[Row]:
+    """The classes that are tried on the five services, too."""
+    rows = []
+    for name in (name for name in DOCUMENTS_CLASSES if name in names):
+        fault = DOCUMENTS_CLASSES[name]()
+        console.print(f"{name:4} {fault.title} ... ", end="", highlight=False)
+        began = time.monotonic()
+        try:
+            row = await run_documents(fault, system, times, seed)
+        except Exception as error:
+            traceback.print_exc()
+            row = Row(name, fault.title, 0, 0, 0, 0, 0, 0.0, (f"could not be run: {error!r}",))
+        rows.append(row)
+        told(row, time.monotonic() - began, console)
     return rows
 
 
@@ -49,7 +70,10 @@ async def _main(asked: argparse.Namespace, console: Console) -> bool:
     if asked.seconds is not None:
         times = replace(times, faults=asked.seconds)
     async with embedded() as system:
-        rows = await run_all(system, asked.classes, times, asked.seed, console)
+        small = [name for name in asked.classes if name in all_classes()]
+        rows = await run_all(system, small, times, asked.seed, console)
+        rows += await run_on_services(system, asked.classes, times, asked.seed, console)
+    rows.sort(key=lambda row: int(row.fault[1:]))
     return report(rows, asked.result, asked.seed, console)
 
 
@@ -63,8 +87,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=None, help="of faults in each class")
     parser.add_argument("--result", type=Path, default=RESULT)
     asked = parser.parse_args()
-    known = all_classes()
-    asked.classes = asked.classes or list(known)
+    known = sorted({*all_classes(), *DOCUMENTS_CLASSES}, key=lambda name: int(name[1:]))
+    asked.classes = asked.classes or known
     if strange := [name for name in asked.classes if name not in known]:
         parser.error(f"no class {', '.join(strange)}; there are {', '.join(known)}")
     asked.seed = random.randrange(10**6) if asked.seed is None else asked.seed

@@ -12,7 +12,7 @@ SOURCE = "faults"
 WORKSPACE = UUID("0198f3a0-0000-7000-8000-00000000fa17")
 KEY = "a key that only the faults know"
 
-Trouble = Literal["raises", "refuses", "hangs", "kills", "slow"]
+Trouble = Literal["raises", "refuses", "hangs", "kills", "hiccups"]
 POISONS: tuple[Trouble, ...] = ("raises", "refuses", "hangs", "kills")
 """What makes a handler fail for good."""
 

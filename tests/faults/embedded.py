@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 
 from kgl_cli.home import free_port
+from kgl_contracts.topics import Topic
 from kgl_servicekit.bus import postgres_schema as sql
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
@@ -82,11 +83,15 @@ class EmbeddedEvents:
             await bus.stop()
 
     async def forget_bus(self) -> None:
+        bus = await self.bus()
         connection = await asyncpg.connect(self._bus_superuser)
         try:
+            rows = await connection.fetch("select topic, partitions, compacted from log_topic")
             await connection.execute(_FORGET)
         finally:
             await connection.close()
+        # whoever sets a bus up makes the topics anew
+        await bus.declare([Topic(row[0], partitions=row[1], compacted=row[2]) for row in rows])
 
     async def refill(self) -> None:
         process = self._process("refill", "refill")
@@ -109,13 +114,8 @@ class EmbeddedEvents:
 
 
 def _headers(headers: Mapping[str, bytes]) -> bytes:
-    """As the transport writes them, but bytes that are no UTF-8 stay as they are."""
-    parts = [orjson.dumps(name) + b":" + _quoted(value) for name, value in headers.items()]
-    return b"{" + b",".join(parts) + b"}"
-
-
-def _quoted(value: bytes) -> bytes:
-    return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+    """This transport keeps text: what is no UTF-8 cannot be on it."""
+    return orjson.dumps({name: value.decode("utf-8", "replace") for name, value in headers.items()})
 
 
 class EmbeddedSystem:
@@ -124,17 +124,17 @@ class EmbeddedSystem:
     name = "embedded"
 
     def __init__(self, nursery: Nursery, database: PostgresServer, bus: PostgresServer) -> None:
-        self._nursery = nursery
+        self.nursery = nursery
         self.database, self.bus_server = database, bus
-        self._databases, self._buses = PostgresForTests(database.url), PostgresForTests(bus.url)
+        self.databases, self.buses = PostgresForTests(database.url), PostgresForTests(bus.url)
 
     @asynccontextmanager
     async def events(
         self, *, settings: Mapping[str, str], through_proxy: bool = False
     ) -> AsyncIterator[EmbeddedEvents]:
         async with AsyncExitStack() as stack:
-            roles = await stack.enter_async_context(self._databases.database(MIGRATIONS))
-            bus = await stack.enter_async_context(self._buses.database())
+            roles = await stack.enter_async_context(self.databases.database(MIGRATIONS))
+            bus = await stack.enter_async_context(self.buses.database())
             outside = await stack.enter_async_context(downstream())
             await _prepare(roles, bus)
             link: Proxy | None = None
@@ -154,7 +154,7 @@ class EmbeddedSystem:
                 "KGL_LOG_LEVEL": "WARNING",
                 **settings,
             }
-            made = EmbeddedEvents(self._nursery, environment, roles.superuser, bus, (self.database, self.bus_server))
+            made = EmbeddedEvents(self.nursery, environment, roles.superuser, bus, (self.database, self.bus_server))
             made.database_link, made.downstream = link, outside
             stack.push_async_callback(made.close)
             for process in made.made:

@@ -25,6 +25,7 @@ _REPEAT = {409, 429, 503}
 class Mix:
     """What the commands are: `events` of each, of how many `items`; shares of events and commands are 0 to 1.
 
+    zipf      exponent of the law by which items are chosen; with 0 each is as frequent as any other
     trouble   kinds that a share of the events has, in items of their own (`poisoned-...`), one event each
     calls     share of events that start a job
     replays   share of commands that are sent again, and sent again with another body, after they are done
@@ -33,6 +34,7 @@ class Mix:
 
     events: int = EVENTS
     items: int = ITEMS
+    zipf: float = ZIPF
     trouble: Sequence[str] = ()
     trouble_share: float = 0.0
     calls: float = 0.0
@@ -42,7 +44,7 @@ class Mix:
 
 @dataclass(slots=True)
 class EventsLoad:
-    """Clients of the small service. `rate` is in events a second."""
+    """Clients of the small service. `rate` is in events a second; `extra` are writes that the next commands have."""
 
     url: str
     history: History
@@ -50,23 +52,29 @@ class EventsLoad:
     mix: Mix = field(default_factory=Mix)
     sent: int = 0
     poisons: int = 0
+    rate: float = 0.0
+    patience: float = PATIENCE
+    most_at_once: int = MOST_AT_ONCE
+    extra: list[dict[str, Any]] = field(default_factory=list)
     _weights: list[float] = field(default_factory=list)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        weights = (1 / rank**ZIPF for rank in range(1, self.mix.items + 1))
+        weights = (1 / rank**self.mix.zipf for rank in range(1, self.mix.items + 1))
         self._weights = list(itertools.accumulate(weights))
 
-    async def drive(self, rate: float, until: asyncio.Event, *, most: int | None = None) -> None:
-        """Send at this rate, whatever the answers take (up to 64 at once), until told, or until so many are sent."""
+    async def drive(self, rate: float, until: asyncio.Event) -> None:
+        """Send at this rate, whatever the answers take (up to `most_at_once`), until told."""
         loop = asyncio.get_running_loop()
         async with Client(self.url, {"Authorization": f"Bearer {KEY}"}, DEADLINE) as http:
-            due, step = loop.time(), self.mix.events / rate
-            while not until.is_set() and (most is None or self.sent < most):
-                due = max(due + step, loop.time() - 1.0)  # a client that was held up does not catch up for ever
+            self.rate, due = rate, loop.time()
+            while not until.is_set():
+                due = max(
+                    due + self.mix.events / self.rate, loop.time() - 1.0
+                )  # a client that was held up does not catch up for ever
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                if len(self._running) >= MOST_AT_ONCE:
+                if len(self._running) >= self.most_at_once:
                     await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 self.sent += self.mix.events
                 task = asyncio.create_task(self._command(http))
@@ -81,8 +89,8 @@ class EventsLoad:
 
     def writes(self) -> list[dict[str, Any]]:
         """What the next command writes."""
-        made: list[dict[str, Any]] = []
-        for _ in range(self.mix.events):
+        made, self.extra = self.extra[:20], self.extra[20:]
+        for _ in range(self.mix.events - len(made)):
             each: dict[str, Any] = {"item": self._item()}
             if self.dice.random() < LARGE_SHARE:
                 each["size"] = LARGE
@@ -122,7 +130,7 @@ class EventsLoad:
     async def _send(self, http: Client, op: str, body: dict[str, Any]) -> Answer | None:
         """The answer that ends this command for its client; None when none came in time."""
         loop = asyncio.get_running_loop()
-        until, delay = loop.time() + PATIENCE, 0.05
+        until, delay = loop.time() + self.patience, 0.05
         while loop.time() < until:
             started = loop.time()
             answer: Answer | None = None

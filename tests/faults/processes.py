@@ -100,11 +100,15 @@ class ManagedProcess:
         self._keeper: asyncio.Task[None] | None = None
         self.pid = 0
         self.port = port
-        self.deaths = 0
+        self._deaths = 0
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def deaths(self) -> int:
+        return self._deaths
 
     async def start(self, *, ready: bool = True) -> None:
         self._wanted = True
@@ -141,6 +145,10 @@ class ManagedProcess:
         assert self._ended is not None
         return await self._end(0)
 
+    def change(self, **environment: str) -> None:
+        kept = {**self._environment, **environment}
+        self._environment = {name: value for name, value in kept.items() if value}
+
     def pause(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
 
@@ -158,7 +166,7 @@ class ManagedProcess:
     async def _keep(self) -> None:
         """Start it again whenever it ends though it is wanted."""
         while await self._ended_unasked():
-            self.deaths += 1
+            self._deaths += 1
             await self._spawn()
 
     async def _ended_unasked(self) -> bool:

@@ -74,6 +74,16 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
+def told(row: Row, seconds: float, console: Console) -> None:
+    """What came of a class, as soon as it is known."""
+    console.print(f"{'holds' if row.holds else 'FAILS'} ({seconds:.0f} s)", highlight=False)
+    figures = (row.lost, row.doubled, row.out_of_order, row.wrongly_dead)
+    if any(figures):
+        console.print("     {} lost, {} doubled, {} out of order, {} wrongly dead".format(*figures), highlight=False)
+    for complaint in row.complaints[:3]:
+        console.print(f"     {complaint}", highlight=False)
+
+
 def report(rows: Sequence[Row], path: Path, seed: int, console: Console) -> bool:
     """Print, and write the file; True when all classes hold."""
     console.print(table(rows))

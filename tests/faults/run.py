@@ -27,7 +27,7 @@ async def run_events(fault: EventsFault, system: System, times: Times, seed: int
         stage = Stage(made, load, history, dice, times)
         await fault.before(stage)
         ending = asyncio.Event()
-        driving = asyncio.create_task(load.drive(times.rate, ending))
+        driving = asyncio.create_task(load.drive(times.rate * stage.slowed, ending))
         try:
             await asyncio.sleep(times.steady)
             await _or_fails(fault.during(stage), driving)

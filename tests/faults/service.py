@@ -7,9 +7,11 @@ the second writes one for that; an event with `call` also starts a job that call
 
 import asyncio
 import os
+import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import cast
 from uuid import UUID
 
 import httpx
@@ -32,6 +34,7 @@ from kgl_servicekit.settings import ServiceSettings
 from kgl_servicekit.testing.counter import MIGRATIONS
 from tests.faults import tables
 from tests.faults.contract import ITEMS, KEY, SOURCE, TAKEN, WORKSPACE, ItemTaken, ItemWritten, Trouble
+from tests.faults.shuffling import ShufflingBus
 
 router = ApiRouter(prefix="/commands", tags=["commands"])
 
@@ -42,7 +45,9 @@ class FaultsSettings(ServiceSettings):
     downstream: str = ""
     bus_lease: float = Field(default=10.0, description="seconds; of the postgres transport")
     attempts: int = Field(default=3, description="of an event whose handler raises")
+    backoff: float = Field(default=0.2, description="seconds before the first retry")
     reject_share: float = Field(default=1.0, description="of refused events, from which a subscription stands still")
+    shuffle: float = Field(default=0.0, description="share of events that the relay's producer sends late")
 
 
 class _Model(BaseModel):
@@ -71,7 +76,7 @@ class Written(_Model):
     numbers: tuple[int, ...]
 
 
-@router.post("", status_code=201, permission="documents:write")
+@router.post("", status_code=201, permission="documents:write", deadline=9.0)
 async def write(body: NewCommand, run: Run) -> Written:
     """Write events."""
     return await run(_write, body)
@@ -135,7 +140,8 @@ def subscriptions(worker: str, settings: FaultsSettings) -> tuple[Subscription, 
         "faults.items",
         topic=ITEMS,
         attempts=settings.attempts,
-        backoff=0.2,
+        backoff=settings.backoff,
+        backoff_limit=5.0,
         gap_patience=20.0,
         reject_share=settings.reject_share,
     )
@@ -188,7 +194,8 @@ async def _trouble(trouble: Trouble) -> Verdict:
         os._exit(DIED)
     if trouble == "hangs":
         await asyncio.Event().wait()
-    await asyncio.sleep(0.1)  # slow
+    if random.random() < 0.5:  # hiccups
+        raise RuntimeError("this event hurts now and then")
     return DONE
 
 
@@ -211,6 +218,8 @@ def build(settings: FaultsSettings, bus: Bus) -> Service:
     if hasattr(bus, "lease"):
         bus.lease = settings.bus_lease
     outside = httpx.AsyncClient(base_url=settings.downstream or "http://127.0.0.1:1", timeout=2.0, trust_env=False)
+    if settings.shuffle:
+        bus = cast(Bus, ShufflingBus(bus, settings.shuffle))
     return Service(
         name=SOURCE,
         settings=settings,

@@ -23,9 +23,9 @@ SLOWEST_RECOVERY = 60.0
 class Times:
     """How long a class runs (seconds): as usual, with faults, and after them; how fast (events a second)."""
 
-    steady: float = 4.0
-    faults: float = 11.0
-    after: float = 2.0
+    steady: float = 2.0
+    faults: float = 8.0
+    after: float = 1.0
     settle: float = 90.0
     rate: float = 1000.0
     long: bool = False
@@ -37,7 +37,7 @@ LONG = Times(steady=20.0, faults=65.0, after=15.0, settle=240.0, long=True)
 
 @dataclass(slots=True)
 class Stage:
-    """One class while it runs. `figures` are more keys of its line in the report."""
+    """One class while it runs. `figures` are more keys of its line in the report; `slowed` is the share of the rate."""
 
     system: EventsSystem
     load: EventsLoad
@@ -47,7 +47,7 @@ class Stage:
     findings: Findings = field(default_factory=Findings)
     figures: dict[str, Any] = field(default_factory=dict)
     recoveries: list[float] = field(default_factory=list)
-    _until: float = 0.0
+    slowed: float = 1.0
 
     async def rounds(self, every: float, *, at_least: int = 1) -> AsyncIterator[int]:
         """Rounds of a fault until its time is over, each begun `every` seconds after the last one, or at its end."""

@@ -35,8 +35,8 @@ class Process(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def start(self) -> None:
-        """Start it, and wait until it says that it is ready."""
+    async def start(self, *, ready: bool = True) -> None:
+        """Start it, and wait until it says that it is ready, if that is asked for."""
         ...
 
     async def kill(self) -> None:
@@ -45,6 +45,15 @@ class Process(Protocol):
 
     async def stop(self) -> Ended:
         """End it with SIGTERM."""
+        ...
+
+    def change(self, **environment: str) -> None:
+        """Set more of its environment, from its next start on; an empty value takes a variable away."""
+        ...
+
+    @property
+    def deaths(self) -> int:
+        """How often it ended though nobody ended it."""
         ...
 
     def pause(self) -> None:

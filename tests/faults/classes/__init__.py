@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.faults.stage import REGISTRY
 
-MODULES = ("bus", "delivery", "load")
+MODULES = ("bus", "churn", "database", "delivery", "load", "poison", "processes")
 """They declare theirs when they are imported."""
 
 

@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import ClassVar
 from uuid import uuid4
 
 from kgl_servicekit.bus.port import Bus, Record
 from tests.faults.contract import ITEMS, TAKEN
+from tests.faults.events_load import Mix
 from tests.faults.stage import EventsFault, Stage, fault_class
 
 _MOST_TIMES = 4
@@ -57,6 +59,26 @@ select (select md5(string_agg(e::text, ',' order by e.id)) from effect e) as eff
        (select md5(string_agg(k::text, ',' order by k.subscription, k.topic, k.key)) from key_position k
         where topic like 'kgl.faults%') as keys
 """
+
+
+@fault_class
+class DeliveredLate(EventsFault):
+    """A tenth of the events comes up to 0.3 s late; a gap is waited for, and nothing passes it.
+
+    What waits behind a gap is worked off one by one, so the items are equally frequent, and the load is halved.
+    """
+
+    name = "F17"
+    title = "10 % of the events late, and out of order"
+    settings: ClassVar[dict[str, str]] = {"KGL_SHUFFLE": "0.1"}
+    mix = Mix(zipf=0.0, calls=0.02)
+
+    async def before(self, stage: Stage) -> None:
+        stage.slowed = 0.5
+
+    async def during(self, stage: Stage) -> None:
+        async for _ in stage.rounds(every=2.0):
+            await stage.healed()
 
 
 async def _repeat(bus: Bus, stage: Stage) -> int:

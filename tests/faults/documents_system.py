@@ -1,0 +1,170 @@
+"""The five services as processes of this machine: an API and a worker each, with fresh stores."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import kgl_auth.bootstrap
+import kgl_content.bootstrap
+import kgl_graph.bootstrap
+import kgl_ingest.bootstrap
+import kgl_publish.bootstrap
+from kgl_auth.db import modules
+from kgl_auth.settings import AuthSettings
+from kgl_auth.use_cases.change_module import DisableModule, disable_module
+from kgl_auth.use_cases.create_first_owner import CreateFirstOwner, create_first_owner
+from kgl_cli.home import free_port
+from kgl_contracts.rights import SERVICES
+from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
+from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.identity.credential import ApiKey
+from kgl_servicekit.testing.postgres import Roles
+from tests.faults.embedded import LOGS, EmbeddedSystem
+from tests.faults.issuer import Issuer, issuer
+from tests.faults.processes import ManagedProcess
+from tests.faults.proxy import Proxy, proxied
+from tests.faults.s3_server import S3Server, s3_server
+
+_MIGRATIONS = {
+    "auth": kgl_auth.bootstrap.MIGRATIONS,
+    "ingest": kgl_ingest.bootstrap.MIGRATIONS,
+    "graph": kgl_graph.bootstrap.MIGRATIONS,
+    "content": kgl_content.bootstrap.MIGRATIONS,
+    "publish": kgl_publish.bootstrap.MIGRATIONS,
+}
+_PUBLIC = "http://localhost:8080"
+PREFIXES = {
+    "operations": "ingest",
+    "dead-letters": "ingest",
+    "modules": "graph",
+    "live": "publish",
+    "events": "publish",
+}
+
+
+@dataclass(slots=True)
+class DocumentsSystem:
+    """`dsns` are superusers of the databases; `objects` is the folder of files, unless there is `s3`."""
+
+    dsns: Mapping[str, str]
+    apis: dict[str, ManagedProcess]
+    workers: dict[str, ManagedProcess]
+    objects: Path
+    vectors_switch: Path
+    key: str = ""
+    user: UUID | None = None
+    s3: S3Server | None = None
+    s3_link: Proxy | None = None
+    issuer: Issuer | None = None
+    processes: list[ManagedProcess] = field(default_factory=list)
+
+    def url(self, path: str) -> str:
+        """Where the service of a path answers."""
+        first = path.split("/", 2)[1]
+        return f"http://127.0.0.1:{self.apis[PREFIXES.get(first, first)].port}"
+
+    def vectors(self, mode: str) -> None:
+        """How the vector store is from now on; see graph_service.py."""
+        self.vectors_switch.write_text(mode)
+
+
+@asynccontextmanager
+async def documents_system(system: EmbeddedSystem, *, s3: bool = False) -> AsyncIterator[DocumentsSystem]:
+    """Fresh, ready, with an owner and his key."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kgl-faults-objects-")))
+        roles = {
+            name: await stack.enter_async_context(system.databases.database(migrations))
+            for name, migrations in _MIGRATIONS.items()
+        }
+        bus = await stack.enter_async_context(system.buses.database())
+        await migrate_bus(bus.owner, bus.service.partition("//")[2].partition("@")[0])
+        made = DocumentsSystem(
+            {name: each.superuser for name, each in roles.items()}, {}, {}, folder / "objects", folder / "vectors"
+        )
+        common = {
+            "KGL_ENV": "test",
+            "KGL_PUBLIC_URL": _PUBLIC,
+            "KGL_BUS_URL": bus.service,
+            "KGL_OBJECT_DIR": str(made.objects),
+            "KGL_RATE_LIMIT_PER_MINUTE": "1000000",
+            "KGL_POOL_SIZE": "4",
+            "KGL_LOG_LEVEL": "WARNING",
+            "FAULTS_VECTORS": str(made.vectors_switch),
+        }
+        if s3:
+            made.s3 = stack.enter_context(s3_server())
+            made.s3_link = await stack.enter_async_context(proxied("127.0.0.1", made.s3.port))
+            common |= {
+                "KGL_OBJECT_STORE": "s3",
+                "KGL_S3_URL": f"http://127.0.0.1:{made.s3_link.port}",
+                "KGL_S3_BUCKET": made.s3.bucket.bucket,
+                "KGL_S3_ACCESS_KEY": made.s3.bucket.access_key,
+                "KGL_S3_SECRET_KEY": made.s3.bucket.secret_key,
+            }
+        made.issuer = await stack.enter_async_context(issuer())
+        common |= {"KGL_ISSUER": made.issuer.signer.issuer, "KGL_JWKS_URL": f"{made.issuer.url}/jwks"}
+        await _add_owner(made, roles["auth"], bus)
+        _add_processes(system, made, common, roles)
+        stack.push_async_callback(_end, made)
+        await asyncio.gather(*(process.start() for process in made.processes))
+        yield made
+
+
+async def _add_owner(made: DocumentsSystem, auth: Roles, bus: Roles) -> None:
+    settings = AuthSettings(
+        env="test", database_url=auth.service, bus_url=bus.service, public_url=_PUBLIC, argon2_memory_kib=64
+    )
+    service = kgl_auth.bootstrap.build(settings, PostgresBus(bus.service))
+    key = ApiKey.generate()
+    command = CreateFirstOwner(
+        email="faults@kgl.localhost",
+        password="a long one for tests",
+        name="Owner",
+        workspace_slug="faults",
+        api_key=key,
+    )
+    await service.database.start()
+    try:
+        owner = await service.database.run((), create_first_owner, command)
+        await service.database.run(owner.workspace_id, _disable_modules, owner.workspace_id)
+    finally:
+        await service.database.stop()
+    made.key, made.user = key.text, owner.user_id
+
+
+async def _disable_modules(tx: Transaction, workspace: UUID) -> None:
+    """None runs here that receipts could wait for."""
+    found = await modules.list_modules(tx, workspace, None, 10)
+    assert found
+    for module in found:
+        await disable_module(tx, DisableModule(workspace_id=workspace, name=module.name, precondition=lambda _: None))
+
+
+def _add_processes(
+    system: EmbeddedSystem, made: DocumentsSystem, common: Mapping[str, str], roles: Mapping[str, Roles]
+) -> None:
+    auth = free_port()
+    for name in SERVICES:
+        module = "tests.faults.graph_service" if name == "graph" else f"kgl_{name}"
+        for role, kept in (("api", made.apis), ("worker", made.workers)):
+            port = auth if (name, role) == ("auth", "api") else free_port()
+            environment = {
+                **common,
+                "KGL_DATABASE_URL": roles[name].service,
+                "KGL_WORKER_NAME": f"{name}-{role}",
+                "KGL_AUTH_URL": f"http://127.0.0.1:{auth}",
+            }
+            command = (module, [role, "--port", str(port)])
+            log = LOGS / f"{name}-{role}.log"
+            kept[name] = ManagedProcess(system.nursery, f"{name}-{role}", command, environment, port=port, log=log)
+            made.processes.append(kept[name])
+
+
+async def _end(made: DocumentsSystem) -> None:
+    for process in made.processes:
+        await process.kill()
