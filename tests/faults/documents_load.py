@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.documents_system import DocumentsSystem
+from tests.faults.documents_system import WORKSPACE, DocumentsSystem
 from tests.faults.history import History
 from tests.faults.http_client import Answer, Client, ConnectionLost
 
@@ -133,6 +133,8 @@ class DocumentsLoad:
         url = self.system.url(path)
         client = self._clients.setdefault(url, Client(url, {}, DEADLINE))
         headers = {"Authorization": token or self.authorization, **({"Idempotency-Key": key} if key else {})}
+        if token is not None:
+            headers["Kgl-Workspace"] = WORKSPACE  # a person may have several
         begun, answer = time.monotonic(), None
         try:
             answer = await client.request(method, path, body, headers)

@@ -13,9 +13,8 @@ import kgl_content.bootstrap
 import kgl_graph.bootstrap
 import kgl_ingest.bootstrap
 import kgl_publish.bootstrap
-from kgl_auth.db import modules
 from kgl_auth.settings import AuthSettings
-from kgl_auth.use_cases.change_module import DisableModule, disable_module
+from kgl_auth.use_cases.change_module import EnableModule, enable_module
 from kgl_auth.use_cases.create_first_owner import CreateFirstOwner, create_first_owner
 from kgl_cli.home import free_port
 from kgl_contracts.rights import SERVICES
@@ -36,6 +35,7 @@ _MIGRATIONS = {
     "content": kgl_content.bootstrap.MIGRATIONS,
     "publish": kgl_publish.bootstrap.MIGRATIONS,
 }
+WORKSPACE = "faults"
 _PUBLIC = "http://localhost:8080"
 PREFIXES = {
     "operations": "ingest",
@@ -125,24 +125,29 @@ async def _add_owner(made: DocumentsSystem, auth: Roles, bus: Roles) -> None:
         email="faults@kgl.localhost",
         password="a long one for tests",
         name="Owner",
-        workspace_slug="faults",
+        workspace_slug=WORKSPACE,
         api_key=key,
     )
     await service.database.start()
     try:
         owner = await service.database.run((), create_first_owner, command)
-        await service.database.run(owner.workspace_id, _disable_modules, owner.workspace_id)
+        await service.database.run(owner.workspace_id, _enable_nobody, owner.workspace_id)
     finally:
         await service.database.stop()
     made.key, made.user = key.text, owner.user_id
 
 
-async def _disable_modules(tx: Transaction, workspace: UUID) -> None:
-    """None runs here that receipts could wait for."""
-    found = await modules.list_modules(tx, workspace, None, 10)
-    assert found
-    for module in found:
-        await disable_module(tx, DisableModule(workspace_id=workspace, name=module.name, precondition=lambda _: None))
+async def _enable_nobody(tx: Transaction, workspace: UUID) -> None:
+    """No module runs here: one that nobody waits for has what the built-in reader would have to do."""
+    nobody = EnableModule(
+        workspace_id=workspace,
+        name="nobody",
+        capabilities=("extract", "summarise"),
+        mode="optional",
+        deadline_seconds=3600,
+        precondition=lambda _: None,
+    )
+    await enable_module(tx, nobody)
 
 
 def _add_processes(

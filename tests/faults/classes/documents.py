@@ -145,7 +145,9 @@ class IssuerOut(DocumentsFault):
                 if answer is not None and answer.status == 200:
                     break
                 if time.monotonic() > until:
-                    stage.findings.complain("I12", f"a good token is refused at {path}", answer)
+                    stage.findings.complain(
+                        "I12", f"a good token is refused at {path}", answer and answer.content[:200]
+                    )
                     return
                 await asyncio.sleep(0.3)
 
