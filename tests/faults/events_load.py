@@ -44,7 +44,9 @@ class Mix:
 
 @dataclass(slots=True)
 class EventsLoad:
-    """Clients of the small service. `rate` is in events a second; `extra` are writes that the next commands have."""
+    """Clients of the small service. `rate` is in events a second; `least` events are sent in all;
+    `extra` are writes that the next commands have.
+    """
 
     url: str
     history: History
@@ -53,6 +55,7 @@ class EventsLoad:
     sent: int = 0
     poisons: int = 0
     rate: float = 0.0
+    least: int = 0
     patience: float = PATIENCE
     most_at_once: int = MOST_AT_ONCE
     extra: list[dict[str, Any]] = field(default_factory=list)
@@ -69,7 +72,7 @@ class EventsLoad:
         loop = asyncio.get_running_loop()
         async with Client(self.url, {"Authorization": f"Bearer {KEY}"}, DEADLINE) as http:
             self.rate, due = rate, loop.time()
-            while not until.is_set():
+            while not until.is_set() or self.sent < self.least:
                 due = max(
                     due + self.mix.events / self.rate, loop.time() - 1.0
                 )  # a client that was held up does not catch up for ever

@@ -33,6 +33,7 @@ async def run_events(fault: EventsFault, system: System, times: Times, seed: int
             await _or_fails(fault.during(stage), driving)
             await stage.healed()
             await asyncio.sleep(times.after)
+            load.least = times.least
         finally:
             ending.set()
             await asyncio.gather(driving, return_exceptions=True)

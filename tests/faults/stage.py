@@ -21,17 +21,18 @@ SLOWEST_RECOVERY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long a class runs (seconds): as usual, with faults, and after them; how fast (events a second)."""
+    """How long a class runs (seconds): as usual, with faults, after them; `rate` events a second, `least` in all."""
 
     steady: float = 2.0
     faults: float = 8.0
     after: float = 1.0
     settle: float = 90.0
     rate: float = 1000.0
+    least: int = 0
     long: bool = False
 
 
-LONG = Times(steady=20.0, faults=65.0, after=15.0, settle=240.0, long=True)
+LONG = Times(steady=20.0, faults=65.0, after=15.0, settle=240.0, least=100_000, long=True)
 """100,000 events for each class."""
 
 

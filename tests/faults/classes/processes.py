@@ -47,7 +47,7 @@ class KilledAtNamedPlaces(EventsFault):
     seldom: ClassVar[dict[str, float]] = {"transaction.before": 0.05, "transaction.flushed": 0.05, "relay.read": 0.1}
 
     async def before(self, stage: Stage) -> None:
-        stage.slowed = 0.3  # after a death, what it may have died of is taken one by one
+        stage.slowed = 0.15  # after a death, what it may have died of is taken one by one
 
     async def during(self, stage: Stage) -> None:
         stage.history.add("fault", "failpoints")
