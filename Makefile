@@ -10,7 +10,7 @@ SOURCES := $(foreach package,$(PACKAGES),$(package)/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo dev test test-all coverage mutants simulate faults bench check lock contracts format clean \
-        up down logs ps scale reset test-stack bench-stack
+        up down logs ps scale reset test-stack bench-stack faults-stack
 COMPOSE = docker compose $(if $(KGL_ENV_FILE),--env-file $(KGL_ENV_FILE))
 
 help: ## print the targets
@@ -51,6 +51,9 @@ test-stack: $(VENV)/development ## tests on real servers (needs Docker): contrac
 
 bench-stack: $(VENV)/development ## measure the compose system (needs Docker); writes build/bench-stack.json
 	@$(BIN)/python -m tools.test_stack --bench
+
+faults-stack: $(VENV)/development ## faults under load on real servers (needs Docker; 7 minutes); CLASSES="F5 F9" SEED=7 LONG=1
+	@$(BIN)/python -m tools.test_stack --faults $(CLASSES) $(if $(SEED),--seed=$(SEED)) $(if $(LONG),--long)
 
 coverage: $(VENV)/development ## how much of the code all tests but the end-to-end ones run: 95 % of the kit, 85 % of all
 	@$(BIN)/coverage erase

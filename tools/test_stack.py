@@ -1,7 +1,8 @@
 """`make test-stack`: start the compose system under a name of its own, run the tests that need it, take it down.
 
-What the servers are is asked of each and printed in the end. `--keep` leaves the system running, and a second run
-uses it.
+What the servers are is asked of each and printed in the end. `--bench` and `--faults` measure it, or break it, instead.
+`--keep` leaves the system running, and a second run uses it; KGL_TEST_PROJECT and KGL_TEST_STACK (its folder) name
+another one beside it.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from kgl_cli.stack.docker import Compose
 from kgl_cli.stack.run import up
 
 ROOT = Path(__file__).parent.parent
-PROJECT = "kgl-test"
+PROJECT = os.environ.get("KGL_TEST_PROJECT", "kgl-test")
 SUITES = (
     "tests/stack",
     "libs/servicekit/tests/contract",
@@ -35,14 +36,17 @@ def main() -> int:
     """0 when the system started and every test passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the system running")
-    parser.add_argument("--bench", action="store_true", help="measure instead of testing")
+    parser.add_argument("--no-build", action="store_true", help="of the images that are there")
     parser.add_argument("--again", action="store_true", help="run tests that failed once more, alone, before it counts")
-    parser.add_argument("tests", nargs="*", help="files or options for pytest, or parts to measure")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--bench", action="store_true", help="measure instead of testing")
+    instead.add_argument("--faults", action="store_true", help="break it under load, and check what it has done")
+    parser.add_argument("tests", nargs="*", help="files or options for pytest, parts to measure, or classes of faults")
     asked, options = parser.parse_known_args()
     folder = Path(os.environ.get("KGL_TEST_STACK", ROOT / "build" / "test-stack")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ |= {"KGL_ENV_FILE": str(folder / "env"), "KGL_HOME": str(folder), "KGL_PROJECT": PROJECT}
-    if asked.bench:  # one client is to ask as fast as it can
+    if asked.bench or asked.faults:  # one client is to ask as fast as it can
         os.environ |= {"KGL_EDGE_RATE": "100000", "KGL_RATE_LIMIT_PER_MINUTE": "10000000"}
     if not (folder / "env").exists():
         for name in ("KGL_PORT", "KGL_KAFKA_HOST_PORT", "KGL_PROMETHEUS_PORT", "KGL_MAIL_PORT"):
@@ -51,13 +55,15 @@ def main() -> int:
     console = Console()
     begun = time.monotonic()
     try:
-        if status := asyncio.run(up(Home(folder), ROOT, console, build=True)):
+        if status := asyncio.run(up(Home(folder), ROOT, console, build=not asked.no_build)):
             return status
         print(f"stack: started in {time.monotonic() - begun:.0f} s, images included", flush=True)
         os.environ["KGL_TEST_SERVERS"] = str(folder / "servers.json")
         write_servers()
         if asked.bench:
             return _python("benchmarks", *(asked.tests or STACK_PARTS))
+        if asked.faults:
+            return _python("tests.faults.stack", *(("--classes", *asked.tests) if asked.tests else ()), *options)
         tests = ["pytest", "-q", "--timeout", "300", *(asked.tests or SUITES), *options]
         status = _python(*tests)
         if status == 1 and asked.again:

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import orjson
 
-from kgl_cli.home import free_port
 from kgl_contracts.topics import Topic
 from kgl_servicekit.bus import postgres_schema as sql
 from kgl_servicekit.bus.port import Bus
@@ -16,9 +15,10 @@ from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.testing.counter import MIGRATIONS
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 from tests.faults import tables
-from tests.faults.downstream import Downstream, downstream
+from tests.faults.downstream import downstream
+from tests.faults.hosted import HostedEvents
 from tests.faults.postgres import PostgresServer
-from tests.faults.processes import ManagedProcess, Nursery, nursery
+from tests.faults.processes import Nursery, nursery
 from tests.faults.proxy import Proxy
 from tests.faults.system import RawRecord
 
@@ -27,8 +27,10 @@ _FORGET = "truncate log_topic, log_partition, log_record, log_group, log_member"
 _PARTITION = "select partitions from log_topic where topic = $1"
 
 
-class EmbeddedEvents:
-    """The small service as processes of this machine."""
+class EmbeddedEvents(HostedEvents):
+    """The small service on two servers of this machine; the bus is a database of the second."""
+
+    logs = LOGS
 
     def __init__(
         self,
@@ -38,25 +40,9 @@ class EmbeddedEvents:
         bus: Roles,
         servers: tuple[PostgresServer, PostgresServer],
     ) -> None:
-        self._nursery = nursery
-        self._environment = environment
+        super().__init__(nursery, environment, dsn, *servers)
         self._bus_dsn, self._bus_superuser = bus.service, bus.superuser
         self._bus: PostgresBus | None = None
-        self._extra = 0
-        self.dsn = dsn
-        self.database, self.bus_server = servers
-        self.database_link: Proxy | None = None
-        self.downstream: Downstream
-        self.api = self._process("api", "api")
-        self.workers: Sequence[ManagedProcess] = [self._process(f"worker-{n}", "worker") for n in (1, 2)]
-        self.made: list[ManagedProcess] = [self.api, *self.workers]
-        self.url = f"http://127.0.0.1:{self.api.port}"
-
-    def _process(self, name: str, role: str, *more: str) -> ManagedProcess:
-        port = free_port()
-        command = ("tests.faults.service", [role, *more, "--port", str(port)])
-        environment = {**self._environment, "KGL_WORKER_NAME": name}
-        return ManagedProcess(self._nursery, name, command, environment, port=port, log=LOGS / f"{name}.log")
 
     async def bus(self) -> Bus:
         if self._bus is None:
@@ -93,22 +79,8 @@ class EmbeddedEvents:
         # whoever sets a bus up makes the topics anew
         await bus.declare([Topic(row[0], partitions=row[1], compacted=row[2]) for row in rows])
 
-    async def refill(self) -> None:
-        process = self._process("refill", "refill")
-        await process.start(ready=False)
-        ended = await process.finish()
-        assert ended == 0, f"refill ended with {ended}; see {LOGS}/refill.log"
-
-    async def extra_worker(self) -> ManagedProcess:
-        self._extra += 1
-        worker = self._process(f"extra-{self._extra}", "worker")
-        self.made.append(worker)
-        return worker
-
     async def close(self) -> None:
-        """End all processes."""
-        for process in self.made:
-            await process.kill()
+        await super().close()
         if self._bus is not None:
             await self._bus.stop()
 
@@ -122,6 +94,7 @@ class EmbeddedSystem:
     """Two servers for the whole run; databases are made anew for each class."""
 
     name = "embedded"
+    logs = LOGS
 
     def __init__(self, nursery: Nursery, database: PostgresServer, bus: PostgresServer) -> None:
         self.nursery = nursery
@@ -157,10 +130,7 @@ class EmbeddedSystem:
             made = EmbeddedEvents(self.nursery, environment, roles.superuser, bus, (self.database, self.bus_server))
             made.database_link, made.downstream = link, outside
             stack.push_async_callback(made.close)
-            for process in made.made:
-                await process.start(ready=False)
-            for process in made.made:
-                await process.ready()
+            await made.start()
             yield made
 
 

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from tests.faults import events_state
@@ -14,13 +13,11 @@ from tests.faults.report import Row
 from tests.faults.stage import SLOWEST_RECOVERY, EventsFault, Stage, Times
 from tests.faults.system import System
 
-HISTORIES = Path("build/faults")
-
 
 async def run_events(fault: EventsFault, system: System, times: Times, seed: int) -> Row:
     """Load as usual, faults, load after them, rest, checks."""
     began = time.monotonic()
-    history = History(HISTORIES / f"{fault.name}.jsonl")
+    history = History(system.logs / f"{fault.name}.jsonl")
     dice = random.Random(f"{seed}/{fault.name}")
     async with system.events(settings=fault.settings, through_proxy=fault.through_proxy) as made:
         load = EventsLoad(made.url, history, dice, fault.mix)

@@ -43,7 +43,7 @@ class FaultsSettings(ServiceSettings):
     """What the small service has besides the common settings: `downstream` is where its jobs call."""
 
     downstream: str = ""
-    bus_lease: float = Field(default=10.0, description="seconds; of the postgres transport")
+    bus_lease: float = Field(default=10.0, description="seconds until a member without a sign of life is given up")
     attempts: int = Field(default=3, description="of an event whose handler raises")
     backoff: float = Field(default=0.2, description="seconds before the first retry")
     reject_share: float = Field(default=1.0, description="of refused events, from which a subscription stands still")
@@ -217,6 +217,8 @@ def build(settings: FaultsSettings, bus: Bus) -> Service:
     """The small service."""
     if hasattr(bus, "lease"):
         bus.lease = settings.bus_lease
+    if hasattr(bus, "session"):
+        bus.session = settings.bus_lease
     outside = httpx.AsyncClient(base_url=settings.downstream or "http://127.0.0.1:1", timeout=2.0, trust_env=False)
     if settings.shuffle:
         bus = cast(Bus, ShufflingBus(bus, settings.shuffle))

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from kgl_servicekit.bus.port import Bus
@@ -138,10 +139,15 @@ class EventsSystem(Protocol):
 
 
 class System(Protocol):
-    """All that faults can be tried on. `settings` are those of the processes (`KGL_...`), beside the usual ones."""
+    """All that faults can be tried on. `settings` are those of the processes (`KGL_...`), beside the usual ones.
+
+    `logs` is the folder of histories, and of what the processes say.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def logs(self) -> Path: ...
 
     def events(
         self, *, settings: Mapping[str, str], through_proxy: bool = False

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -12,9 +11,10 @@ from joserfc.jwk import RSAKey
 
 from kgl_auth.domain.token_text import claims_of, header_of
 from kgl_auth.testing import PASSWORD
-from kgl_auth.testing_keycloak_server import SPA, SPA_CALLBACK, KeycloakRealm, realm_on
+from kgl_auth.testing_keycloak_server import SPA, KeycloakRealm, realm_on
 from kgl_servicekit.testing.servers import real_servers
 from tests.stack.harness import Stack
+from tests.stack.identity import client_of
 
 REQUESTS = (
     ("GET", "/auth/v1/me"),
@@ -51,25 +51,6 @@ async def tokens(stack: Stack) -> AsyncIterator[Mapping[str, str]]:
             }
     finally:
         await ours.delete(person)
-
-
-@asynccontextmanager
-async def client_of(realm: KeycloakRealm, name: str, audience: str | None) -> AsyncIterator[None]:
-    """A public client whose access tokens are for this audience."""
-    mapper = {
-        "name": "audience",
-        "protocol": "openid-connect",
-        "protocolMapper": "oidc-audience-mapper",
-        "config": {"included.custom.audience": audience, "access.token.claim": "true"},
-    }
-    client = {"clientId": name, "publicClient": True, "redirectUris": [SPA_CALLBACK]}
-    made = await realm.admin(
-        "POST", f"/{realm.name}/clients", json={**client, "protocolMappers": [mapper] if audience else []}
-    )
-    try:
-        yield
-    finally:
-        await realm.admin("DELETE", f"/{realm.name}/clients/{made.headers['location'].rpartition('/')[2]}")
 
 
 def forged(header: Claims, claims: Claims) -> dict[str, str]:
