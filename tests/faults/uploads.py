@@ -182,6 +182,7 @@ async def _settle(stage: UploadsStage) -> None:
     accepted = [
         line.data["operation"] for line in stage.history.lines if line.what == "ok" and "operation" in line.data
     ]
+    stage.history.add("invoke", "receipts", kind="look")
     until = time.monotonic() + stage.times.settle
     turn = asyncio.Semaphore(_ASKED_AT_ONCE)
     async with stage.stack.client() as http:
