@@ -30,7 +30,7 @@ class UploadTimes:
     """Seconds as usual, of each fault, and until all has ended; uploads a second, and how many at least."""
 
     steady: float = 2.0
-    fault: float = 6.0
+    fault: float = 5.0
     settle: float = 120.0
     rate: float = 2.0
     least: int = 0
