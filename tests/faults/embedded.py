@@ -23,6 +23,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.system import RawRecord
 
 LOGS = Path("build/faults")
+LEASE = 3.0
 _FORGET = "truncate log_topic, log_partition, log_record, log_group, log_member"
 _PARTITION = "select partitions from log_topic where topic = $1"
 
@@ -31,6 +32,7 @@ class EmbeddedEvents(HostedEvents):
     """The small service on two servers of this machine; the bus is a database of the second."""
 
     logs = LOGS
+    takeover = LEASE
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class EmbeddedSystem:
                 "KGL_ENV": "test",
                 "KGL_DATABASE_URL": url,
                 "KGL_BUS_URL": bus.service,
-                "KGL_BUS_LEASE": "3",
+                "KGL_BUS_LEASE": str(LEASE),
                 "KGL_DOWNSTREAM": outside.url,
                 "KGL_RATE_LIMIT_PER_MINUTE": "100000000",
                 "KGL_LOG_LEVEL": "WARNING",

@@ -14,6 +14,7 @@ class HostedEvents:
     """An API and two workers, and more when they are asked for. `logs` is the folder of what they say."""
 
     logs: Path
+    takeover: float
 
     def __init__(
         self, nursery: Nursery, environment: Mapping[str, str], dsn: str, database: Server, bus_server: Server

@@ -34,7 +34,7 @@ from tests.faults.system import RawRecord
 from tests.stack.harness import Stack
 
 LOGS = Path("build/faults-stack")
-SESSION = "6"  # seconds; a broker allows no less
+SESSION = 6.0  # seconds; a broker allows no less
 _DATABASE = "kgl_faults"
 _PARTITIONS = {topic.name: topic.partitions for topic in (ITEMS, TAKEN)}
 
@@ -43,6 +43,7 @@ class StackEvents(HostedEvents):
     """The small service on the servers of the compose system."""
 
     logs = LOGS
+    takeover = SESSION
     largest_record = 900_000  # bytes; a broker refuses more
 
     def __init__(
@@ -118,7 +119,7 @@ class StackSystem:
             environment = {
                 "KGL_ENV": "test",
                 "KGL_DATABASE_URL": url,
-                "KGL_BUS_LEASE": SESSION,
+                "KGL_BUS_LEASE": str(SESSION),
                 "KGL_DOWNSTREAM": outside.url,
                 "KGL_RATE_LIMIT_PER_MINUTE": "100000000",
                 "KGL_LOG_LEVEL": "WARNING",

@@ -1,11 +1,12 @@
 """A bus whose producer sends some events late: others pass them, of other keys and of their own."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from kgl_servicekit.bus.port import Ack, Bus, Producer, Record
+from kgl_servicekit.bus.port import Ack, Bus, Producer, Record, SendFailed
 from tests.faults.contract import ITEMS, TAKEN
 
 _LATEST = 0.3
@@ -26,31 +27,35 @@ class ShufflingBus:
 
 
 class _Shuffling:
-    """Acknowledges at once what it sends a little later: only where no process is killed."""
+    """Sends some of each call after the others, in any order; what the bus has taken is acknowledged, and no more."""
 
     def __init__(self, bus: Bus, share: float) -> None:
-        self._bus = bus
         self._share = share
         self._inner = bus.producer()
-        self._late: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         await self._inner.start()
 
     async def stop(self) -> None:
-        await asyncio.gather(*self._late, return_exceptions=True)
         await self._inner.stop()
 
     async def send(self, records: Sequence[Record]) -> list[Ack]:
         late = [each.topic in (ITEMS.name, TAKEN.name) and random.random() < self._share for each in records]
-        acks = iter(await self._inner.send([each for each, is_late in zip(records, late, strict=True) if not is_late]))
-        for each, is_late in zip(records, late, strict=True):
-            if is_late:
-                task = asyncio.create_task(self._send_late(each))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
-        return [Ack(each.topic, 0, -1) if is_late else next(acks) for each, is_late in zip(records, late, strict=True)]
+        in_time = [place for place, is_late in enumerate(late) if not is_late]
+        later = [place for place, is_late in enumerate(late) if is_late]
+        acks: dict[int, Ack] = {}
+        await self._send(records, in_time, acks)
+        if later:
+            random.shuffle(later)
+            await asyncio.sleep(random.uniform(0.05, _LATEST))
+            await self._send(records, later, acks)
+        return [acks[place] for place in range(len(records))]
 
-    async def _send_late(self, record: Record) -> None:
-        await asyncio.sleep(random.uniform(0.05, _LATEST))
-        await self._inner.send([record])
+    async def _send(self, records: Sequence[Record], places: Sequence[int], acks: dict[int, Ack]) -> None:
+        try:
+            taken: Sequence[Ack] = await self._inner.send([records[place] for place in places])
+        except SendFailed as failed:
+            acks.update(zip(places, failed.acked, strict=False))
+            before = list(itertools.takewhile(lambda ack: ack is not None, map(acks.get, range(len(records)))))
+            raise SendFailed(str(failed), [ack for ack in before if ack], retryable=failed.retryable) from failed
+        acks.update(zip(places, taken, strict=True))

@@ -21,7 +21,7 @@ from tests.faults.__main__ import run_all
 from tests.faults.classes import all_classes
 from tests.faults.containers import resume_all
 from tests.faults.on_stack import on_stack
-from tests.faults.report import Row, report
+from tests.faults.report import Row, report, told
 from tests.faults.stage import LONG, Times
 from tests.faults.uploads import LONG_UPLOADS, UploadTimes, run_uploads
 from tests.faults.uploads_classes import UPLOADS_CLASSES
@@ -43,7 +43,7 @@ async def _uploads(stack: Stack, names: Sequence[str], times: UploadTimes, conso
             traceback.print_exc()
             row = Row(name, fault.title, 0, 0, 0, 0, 0, 0.0, (f"could not be run: {error!r}",))
         rows.append(row)
-        console.print(f"{'holds' if row.holds else 'FAILS'} ({row.more.get('seconds', 0):.0f} s)", highlight=False)
+        told(row, row.more.get("seconds", 0.0), console)
     return rows
 
 

@@ -98,12 +98,15 @@ class EventsSystem(Protocol):
     dsn          a superuser of its database
     downstream   the server outside that its jobs call
     database_link  the way from its processes to the database
+    takeover     seconds until what a dead worker held goes to others
     """
 
     @property
     def url(self) -> str: ...
     @property
     def dsn(self) -> str: ...
+    @property
+    def takeover(self) -> float: ...
     @property
     def api(self) -> Process: ...
     @property
