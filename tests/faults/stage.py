@@ -17,6 +17,8 @@ from tests.faults.history import History
 from tests.faults.system import EventsSystem
 
 SLOWEST_RECOVERY = 60.0
+SOON = 5.0
+"""Seconds: where what a dead worker held is given away sooner, a class of seconds can have many deaths."""
 
 
 @dataclass(frozen=True, slots=True)

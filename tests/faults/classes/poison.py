@@ -11,7 +11,7 @@ from tests.faults.checks import check_events
 from tests.faults.contract import ITEMS, SOURCE, WORKSPACE, ItemWritten
 from tests.faults.events_load import Mix
 from tests.faults.service import FaultsSettings, subscriptions
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import SOON, EventsFault, Stage, fault_class
 from tests.faults.system import RawRecord
 
 LARGEST = 10 * 1024 * 1024
@@ -28,6 +28,10 @@ class Poison(EventsFault):
 
     def __init__(self) -> None:
         self._records: dict[str, RawRecord] = {}
+
+    async def before(self, stage: Stage) -> None:
+        if stage.system.takeover >= SOON:
+            stage.slowed = 0.2  # three deaths take half a minute, and what may have caused them is taken one by one
 
     async def during(self, stage: Stage) -> None:
         stage.history.add("fault", "poison")

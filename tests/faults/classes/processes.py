@@ -9,11 +9,10 @@ from typing import ClassVar
 from kgl_servicekit.failpoints import NAMES
 from kgl_servicekit.testing.polling import eventually
 from tests.faults.events_load import Mix
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import SOON, EventsFault, Stage, fault_class
 from tests.faults.system import Process
 
 LONGEST_END = 10.0
-SOON = 5.0
 
 
 @fault_class
