@@ -28,7 +28,7 @@ from tests.faults.uploads_classes import UPLOADS_CLASSES
 from tests.stack.harness import Stack
 
 RESULT = Path("build/faults-stack.json")
-SHORT = Times(steady=1.5, faults=6.0, after=1.0)
+SHORT = Times(steady=1.5, faults=6.0, after=1.0, settle=180.0)
 
 
 async def _uploads(stack: Stack, names: Sequence[str], times: UploadTimes, console: Console) -> list[Row]:
