@@ -2,20 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import orjson
 from rich.console import Console
 
 from kgl_cli.home import Home
-from kgl_cli.postgres import Databases, open_databases, stop_server
-from kgl_cli.stack import environment
+from kgl_cli.postgres import Databases
 from kgl_cli.stack.docker import Compose, DockerFailed, containers
-from kgl_cli.system import BUILDERS, built
+from kgl_cli.system import BUILDERS
+from kgl_cli.where import NoSystem, NotAnswered, compose_of, databases_of, service_of, told_by
 from kgl_contracts.rights import SERVICES
-from kgl_servicekit.bus.postgres import PostgresBus
 from kgl_servicekit.doctor.examine import examine
 from kgl_servicekit.doctor.finding import Finding
 from kgl_servicekit.drift.run import look_now
@@ -29,14 +27,12 @@ async def doctor(home: Home, folder: Path, console: Console, *, embedded: bool, 
 
     With `drift` each looks for drift before; without, it tells of the last look.
     """
-    path = environment.file_of(folder)
-    if path.exists() and not embedded:
-        found = await asyncio.to_thread(_compose, Compose(path), drift)
-    elif home.has_system():
-        found = await _embedded(home, drift)
-    else:
-        console.print(f"[red]There is neither {path} of `make up` nor a system of `make dev` in {home.path}.[/red]")
+    try:
+        compose = compose_of(home, folder, embedded=embedded)
+    except NoSystem as none:
+        console.print(f"[red]{none}[/red]")
         return 2
+    found = await (_embedded(home, drift) if compose is None else asyncio.to_thread(_compose, compose, drift))
     if json:
         console.out(orjson.dumps([finding.as_dict() for finding in found]).decode(), highlight=False)
     else:
@@ -80,39 +76,29 @@ def _compose(compose: Compose, drift: bool) -> list[Finding]:
 
 def _in_container(compose: Compose, service: str, drift: bool) -> list[Finding]:
     words = ["doctor", "--json", *(["--drift"] if drift else [])]
-    worker = ("run", "--rm", "--no-deps", "-T", f"{service}-worker")
-    status, answer, said = compose.tried(*worker, *words, seconds=3600 if drift else 120)
     try:
-        rows: list[dict[str, Any]] = orjson.loads(answer)
-        return [Finding(**row) for row in rows]
-    except (orjson.JSONDecodeError, TypeError):
-        last = next(iter(reversed(said.strip().splitlines())), f"it ended with status {status}")
-        return [
-            _system("service", f"{service} cannot be asked: {last}", f"make logs SERVICE={service}-worker", service)
-        ]
+        return told_by(compose, service, *words, of=Finding, seconds=3600 if drift else 120)
+    except NotAnswered as silent:
+        what = f"{service} cannot be asked: {silent}"
+        return [_system("service", what, f"make logs SERVICE={service}-worker", service)]
 
 
 async def _embedded(home: Home, drift: bool) -> list[Finding]:
     """On the databases of this home, whether `kgl dev` runs or not."""
-    runs = home.running() is not None
-    found = [] if runs else [_system("process", "no kgl dev runs on this KGL_HOME", "make dev")]
-    try:
+    found = [] if home.running() else [_system("process", "no kgl dev runs on this KGL_HOME", "make dev")]
+    async with AsyncExitStack() as stack:
         try:
-            databases = await open_databases(home)
+            databases = await stack.enter_async_context(databases_of(home))
         except Exception as error:  # a server that does not start tells so in many ways
             what = f"the databases cannot be opened: {error}"
             return [*found, _system("database", what, f"look at {home.postgres}/log, or at KGL_POSTGRES_URL")]
         for each in await asyncio.gather(*(_one(home, databases, name, drift) for name in BUILDERS)):
             found += each
-    finally:
-        if not runs:
-            await asyncio.to_thread(stop_server, home)
     return found
 
 
 async def _one(home: Home, databases: Databases, name: str, drift: bool) -> list[Finding]:
-    bus = PostgresBus(databases.service("kgl_bus"), worker="doctor")
-    service = built(name, home, databases, bus, "http://localhost:8080")
+    service = service_of(home, databases, name, "doctor")
     if drift:
         with suppress(Exception):  # what keeps it from looking is found below
             await look_now(service)

@@ -8,8 +8,8 @@ from kgl_cli.home import Home
 from kgl_cli.postgres import open_databases
 from kgl_cli.stack import environment
 from kgl_cli.stack.docker import Compose
-from kgl_cli.system import BUILDERS, built
-from kgl_servicekit.bus.postgres import PostgresBus
+from kgl_cli.system import BUILDERS
+from kgl_cli.where import in_worker, service_of
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning
 
@@ -21,14 +21,12 @@ async def rebuild(home: Home, folder: Path, console: Console, service: str, name
         return 2
     path = environment.file_of(folder)
     if path.exists() and not embedded:
-        return Compose(path).run("run", "--rm", "--no-deps", "-T", f"{service}-worker", "rebuild", name)
+        return Compose(path).run(*in_worker(service, "rebuild", name))
     if home.running() is None:
         console.print(f"[red]A rebuild needs a system at work: there is no {path}, and no `make dev` runs here.[/red]")
         return 2
     databases = await open_databases(home)
-    made = built(
-        service, home, databases, PostgresBus(databases.service("kgl_bus"), worker="rebuild"), "http://localhost:8080"
-    )
+    made = service_of(home, databases, service, "rebuild")
     names = made.rebuild_names
     if name not in names:
         console.print(f"[red]{service} has {', '.join(names) or 'nothing'} to rebuild.[/red]")
