@@ -9,7 +9,7 @@ from kgl_servicekit.jobs.line import Asked
 BULK_SHARE = 4
 """Of so many claims of a kind one takes bulk jobs first, so that interactive ones never starve them."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 5.0
 
 
 class Pool:
