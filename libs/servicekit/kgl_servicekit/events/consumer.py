@@ -16,7 +16,7 @@ from loguru import logger
 
 from kgl_servicekit.bus.port import Bus, Consumer, PartitionBatch
 from kgl_servicekit.database.connection import LOST
-from kgl_servicekit.database.engine import Database, KeepsConflicting
+from kgl_servicekit.database.engine import Database, KeepsConflicting, UseCaseHangs
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events import positions
@@ -187,8 +187,10 @@ class SubscriptionRunner:
     async def _settle(self, partition: int, deliveries: Sequence[Delivery]) -> None:
         """Settle in one transaction; if a handler raises, in halves from the left, down to the one that it is.
 
-        So too where others go first at every try: half of the events need half of the locks.
+        So too where others go first at every try: half of the events need half of the locks. Where one hangs, one by
+        one: each half that it is in would stand still for as long again.
         """
+        size = (len(deliveries) + 1) // 2
         try:
             await self._commit(partition, deliveries)
             return
@@ -201,9 +203,10 @@ class SubscriptionRunner:
             if len(deliveries) == 1:
                 await self._hold_failed(partition, deliveries[0], error)
                 return
-        middle = len(deliveries) // 2
-        await self._settle(partition, deliveries[:middle])
-        await self._settle(partition, deliveries[middle:])
+            if isinstance(error, UseCaseHangs):
+                size = 1
+        for first in range(0, len(deliveries), size):
+            await self._settle(partition, deliveries[first : first + size])
 
     async def _settle_careful(self, partition: int, deliveries: Sequence[Delivery]) -> None:
         """One event at a time, each in flight alone."""

@@ -1,8 +1,10 @@
 """Handlers of many events at once: one statement for all, and still order, holds and one culprit at a time."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import asyncpg
 from loguru import logger
 
 from kgl_contracts.graph import DocumentIndexed
@@ -17,6 +19,7 @@ from kgl_servicekit.events.subscription import DONE, Event, Reject, Subscription
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.events import WORKSPACE, consumed_events, held, record, running
 from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.postgres import Roles
 
 _EFFECT = "insert into counter select * from unnest($1::uuid[], $2::text[], $3::int[])"
 
@@ -109,6 +112,32 @@ async def test_one_event_that_raises_is_found_by_halving_and_all_others_have_the
     handler.fail = 0
     async with running(Redriver(database, handler.subscription, interval=0.01).run):
         await eventually(lambda: _count(database, total))
+
+
+async def test_one_event_that_hangs_makes_its_partition_wait_twice_and_not_once_for_each_half(
+    database: Database, roles: Roles, bus: MemoryBus
+) -> None:
+    handler, document, hung = Batches(), uuid7(), list[int]()
+
+    async def hangs(tx: Transaction, events: Sequence[Event[DocumentDeleted]]) -> Sequence[Verdict]:
+        if all(event.data.version != 11 for event in events):
+            return await handler.handle(tx, events)
+        hung.append(len(events))
+        operator = await asyncpg.connect(roles.superuser)  # the server ends an idle transaction after 5 s; here at once
+        await operator.execute("select pg_terminate_backend($1, 5000)", await tx.fetchval("select pg_backend_pid()"))
+        await operator.close()
+        await asyncio.Event().wait()
+        return []
+
+    subscription = Subscription("counter.documents", topic=DOCUMENTS)
+    subscription.on_batch(DocumentDeleted)(hangs)
+    for sequence in range(1, 17):
+        bus.append(record(document, sequence))
+    async with running(SubscriptionRunner(database, bus, subscription).run):
+        await eventually(lambda: _held(database, 6))
+    assert hung == [16, 1]
+    assert await _count(database, 10)
+    assert [(row["sequence"], row["reason"]) for row in await held(database)][:2] == [(11, "failed"), (12, "behind")]
 
 
 async def test_a_handler_that_answers_for_too_few_events_is_an_error_and_nothing_is_lost(
