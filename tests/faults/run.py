@@ -6,7 +6,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from tests.faults import events_state
+from tests.faults import events_state, measures
 from tests.faults.events_load import EventsLoad
 from tests.faults.history import History
 from tests.faults.report import Row
@@ -27,6 +27,7 @@ async def run_events(fault: EventsFault, system: System, times: Times, seed: int
         driving = asyncio.create_task(load.drive(times.rate * stage.slowed, ending))
         try:
             await asyncio.sleep(times.steady)
+            before = measures.held([made.api, *made.workers])
             await _or_fails(fault.during(stage), driving)
             await stage.healed()
             await asyncio.sleep(times.after)
@@ -39,7 +40,12 @@ async def run_events(fault: EventsFault, system: System, times: Times, seed: int
         if not await events_state.settle(made.dsn, times.settle, len(fault.injected())):
             stage.findings.complain("I7", f"not at rest {times.settle:.0f} s after the load")
         caught_up = time.monotonic() - quiet
+        stage.figures |= await measures.delays(made.dsn, history)
         await fault.settled(stage)
+        quiet_held = measures.held([made.api, *made.workers])
+        stage.figures["memory_growth"] = measures.growth(before, quiet_held)
+        for complaint in measures.left_over(before, quiet_held):
+            stage.findings.complain("I13", complaint)
         state = await events_state.collect(made.dsn)
         stage.findings.add(fault.check(stage, state))
     recovery = max(stage.recoveries)

@@ -24,7 +24,6 @@ from tests.faults.uploads_classes import UPLOADS_CLASSES
 from tests.stack.harness import Stack
 
 RESULT = Path("build/faults-stack.json")
-SHORT = Times(steady=1.5, faults=6.0, after=1.0, settle=180.0)
 
 
 async def _run(asked: argparse.Namespace, console: Console) -> list[Row]:
@@ -33,7 +32,7 @@ async def _run(asked: argparse.Namespace, console: Console) -> list[Row]:
     uploading = LONG_UPLOADS if asked.long else UploadTimes()
     rows = await one_by_one(UPLOADS_CLASSES, asked.classes, lambda fault: run_uploads(fault, stack, uploading), console)
     if small := [name for name in asked.classes if name not in UPLOADS_CLASSES]:
-        times = replace(LONG if asked.long else SHORT, rate=asked.rate)
+        times = replace(LONG if asked.long else Times(), rate=asked.rate)
         async with on_stack(stack) as system:
             rows += await one_by_one(
                 all_classes(), small, lambda fault: run_events(fault, system, times, asked.seed), console

@@ -25,10 +25,10 @@ SOON = 5.0
 class Times:
     """How long a class runs (seconds): as usual, with faults, after them; `rate` events a second, `least` in all."""
 
-    steady: float = 2.0
-    faults: float = 8.0
+    steady: float = 1.5
+    faults: float = 6.0
     after: float = 1.0
-    settle: float = 90.0
+    settle: float = 180.0
     rate: float = 1000.0
     least: int = 0
     long: bool = False

@@ -1,12 +1,13 @@
 """F18: events that cannot be read, or that their handler cannot stand."""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from kgl_contracts.envelope import Envelope
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.events.dead_letters import DeadLetter, discard, redrive
-from tests.faults import events_state
+from tests.faults import events_state, measures
 from tests.faults.checks import check_events
 from tests.faults.contract import ITEMS, SOURCE, WORKSPACE, ItemWritten
 from tests.faults.events_load import Mix
@@ -37,16 +38,20 @@ class Poison(EventsFault):
         stage.history.add("fault", "poison")
         self._records = unreadable(getattr(stage.system, "largest_record", LARGEST))
         await stage.system.inject(ITEMS.name, [*self._records.values(), _unknown()])
+        await asyncio.sleep(stage.times.faults / 2)
+        stage.history.add("fault", "hangs, kills")
         kinds = ("hangs", "kills") * (5 if stage.times.long else 1)
         stage.load.extra += [{"item": f"poisoned-{kind}-{n}", "trouble": kind} for n, kind in enumerate(kinds)]
-        async for _ in stage.rounds(every=2.0):
-            await stage.healed()
+        await asyncio.sleep(stage.times.faults / 2)
+        await stage.healed()
 
     def injected(self) -> frozenset[str]:
         return frozenset(self._records)
 
     async def settled(self, stage: Stage) -> None:
-        """I5 before anything is mended; then mend, decide, and let all have its effect."""
+        """I6; I5 before anything is mended; then mend, decide, and let all have its effect."""
+        poison, worse = (line.wall for line in stage.history.lines if line.what == "fault")
+        stage.figures["p99_beside_poison_s"] = await measures.slowest(stage.system.dsn, poison, worse)
         state = await events_state.collect(stage.system.dsn)
         stage.findings.add(check_events(stage.history, state, injected=self.injected()))
         stage.findings.events = 0  # counted once, in the end
