@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events.snapshot import next_workspace
 
 _BEFORE_ALL = UUID(int=0)
 
@@ -62,12 +62,7 @@ def by_workspace(items: Iterable[Item]) -> Mapping[UUID, list[Item]]:
 
 
 async def workspaces(database: Database) -> AsyncIterator[UUID]:
-    """All workspaces that the service has something of (`kgl_next_workspace` of its migrations)."""
-
-    async def next_workspace(tx: Transaction, after: UUID) -> UUID | None:
-        found: UUID | None = await tx.fetchval("select kgl_next_workspace($1)", after)
-        return found
-
+    """All workspaces that the service has something of."""
     at = await database.run((), next_workspace, _BEFORE_ALL)
     while at is not None:
         yield at

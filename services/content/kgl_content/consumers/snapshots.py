@@ -1,6 +1,6 @@
 """Subscription to the topic on which snapshots are asked for, and told: what is told there is for others."""
 
-from kgl_content.use_cases.snapshot_items import begin_snapshot
+from kgl_content.use_cases.snapshot_items import ITEMS
 from kgl_contracts.publish import ItemsSnapshotRequested
 from kgl_contracts.topics import REPLAY_PUBLISH_CONTENT
 from kgl_servicekit.database.transaction import Transaction
@@ -11,5 +11,5 @@ content_snapshots = Subscription("content.snapshots", topic=REPLAY_PUBLISH_CONTE
 
 @content_snapshots.on(ItemsSnapshotRequested)
 async def on_snapshot_requested(tx: Transaction, event: Event[ItemsSnapshotRequested]) -> Verdict:
-    await begin_snapshot(tx, event.data.snapshot_id)
+    await ITEMS.begin(tx, event.data.snapshot_id)
     return DONE

@@ -20,9 +20,3 @@ where i.workspace_id = $1 and i.id > $2 order by i.id limit $3
 async def page(tx: Transaction, after: UUID, limit: int) -> Sequence[asyncpg.Record]:
     """The workspace's released items after this one, with the released words."""
     return await tx.fetch(_PAGE, tx.workspace, after, limit)
-
-
-async def next_workspace(tx: Transaction, after: UUID) -> UUID | None:
-    """The next workspace that has items."""
-    found: UUID | None = await tx.fetchval("select kgl_next_workspace($1)", after)
-    return found

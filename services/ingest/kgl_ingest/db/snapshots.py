@@ -24,9 +24,3 @@ order by d.id limit $3
 async def page(tx: Transaction, after: UUID, limit: int) -> Sequence[asyncpg.Record]:
     """The workspace's documents after this one with their newest parsed version, deleted ones too."""
     return await tx.fetch(_PAGE, tx.workspace, after, limit)
-
-
-async def next_workspace(tx: Transaction, after: UUID) -> UUID | None:
-    """The next workspace that has documents."""
-    found: UUID | None = await tx.fetchval("select kgl_next_document_workspace($1)", after)
-    return found

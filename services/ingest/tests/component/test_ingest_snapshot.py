@@ -12,6 +12,7 @@ from kgl_ingest.testing import Ingest
 from kgl_ingest.use_cases import snapshot_documents
 from kgl_servicekit.database.cause import Cause
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.events import snapshot
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.jobs.runner import JobRunner
@@ -23,12 +24,12 @@ async def work(ingest: Ingest) -> None:
 
 
 async def order(ingest: Ingest, subscription: str = "graph.documents") -> tuple[Verdict, UUID]:
-    snapshot = uuid7()
-    event = SnapshotRequested(snapshot_id=snapshot, subscription=subscription)
-    cause = Cause(id=snapshot, kind="event", actor="service:graph")
+    ordered = uuid7()
+    event = SnapshotRequested(snapshot_id=ordered, subscription=subscription)
+    cause = Cause(id=ordered, kind="event", actor="service:graph")
     verdict = await ingest.database.run((), snapshot_documents.begin_snapshot, event, cause=cause)
     await work(ingest)
-    return verdict, snapshot
+    return verdict, ordered
 
 
 async def told(ingest: Ingest) -> list[tuple[str, UUID | None, UUID, dict[str, object]]]:
@@ -50,7 +51,7 @@ async def upload(ingest: Ingest, text: str, workspace: UUID) -> UUID:
 async def test_living_deleted_and_unparsed_documents_of_all_workspaces_are_told_once_each(
     ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_documents, "PAGE", 2)  # three pages in one workspace, one of them empty
+    monkeypatch.setattr(snapshot, "PAGE", 2)  # three pages in one workspace, one of them empty
     other = uuid7()
     documents = [await upload(ingest, f"text number {n}", ingest.workspace) for n in range(4)]
     strange = await upload(ingest, "of somebody else", other)
@@ -59,11 +60,11 @@ async def test_living_deleted_and_unparsed_documents_of_all_workspaces_are_told_
     assert (await ingest.client.delete(url, headers=ingest.headers)).status_code == 202
     fresh = await upload(ingest, "not parsed yet", other)
     await ingest.database.run((), put_off, 1)
-    verdict, snapshot = await order(ingest)
+    verdict, ordered = await order(ingest)
     assert verdict == DONE
     events = await told(ingest)
     assert len({event_id for _, _, event_id, _ in events}) == len(events)
-    assert {data["snapshot_id"] for _, _, _, data in events} == {str(snapshot)}
+    assert {data["snapshot_id"] for _, _, _, data in events} == {str(ordered)}
     parts = {UUID(str(data["document_id"])): (ws, data) for type, ws, _, data in events[:-1]}
     assert {type for type, *_ in events[:-1]} == {DocumentSnapshotted.event_type}
     assert set(parts) == {*documents, strange, fresh}
