@@ -11,9 +11,36 @@ from kgl_contracts.topics import DOCUMENTS, GRAPH
 from tests.simulation.service import Service
 from tests.simulation.world import World
 
+_SETTLING = ("outbox_pending", "held_event", "effect", "outbox_log", "consumer_position")
 
-def settled(world: World, service: Service) -> bool:
-    """Whether nothing is left to be done: all sent, and each event has its effect, or is dead, or behind one."""
+
+class Rest:
+    """Whether nothing is left to be done: asked at each idle moment, looked at only where something has changed."""
+
+    def __init__(self, world: World, service: Service) -> None:
+        self._world = world
+        self._service = service
+        self._seen: tuple[int, ...] = ()
+        self._settled = False
+
+    def settled(self) -> bool:
+        if self._world.scheduler.waiting:
+            return False
+        seen = self._state()
+        if seen != self._seen:
+            self._seen, self._settled = seen, _settled(self._world, self._service)
+        return self._settled
+
+    def _state(self) -> tuple[int, ...]:
+        """Another one whenever the answer may be another."""
+        world = self._world
+        changes = [world.server.tables[name].changes for name in _SETTLING]
+        lengths = [len(log) for s in self._service.subscriptions for log in world.broker.logs[s.topic.name].partitions]
+        return (*changes, *lengths, world.broker.lives, len(world.history.discarded))
+
+
+def _settled(world: World, service: Service) -> bool:
+    """All is sent, and each event has its effect, or is dead, or behind one."""
     if world.rows("outbox_pending"):
         return False
     held = world.rows("held_event")
@@ -28,7 +55,7 @@ def settled(world: World, service: Service) -> bool:
         for event in _events(world, subscription.topic.name):
             if (subscription.name, event["event_id"]) not in done and event["event_id"] not in world.history.discarded:
                 return False
-    return not world.scheduler.waiting and _read_to_the_end(world, service)
+    return _read_to_the_end(world, service)
 
 
 def _decidable(service: Service, row: dict[str, Any]) -> bool:

@@ -1,11 +1,12 @@
 """From a parsed query to a function that runs it: join, filter, group, sort, lock, limit."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.compile_expressions import compile_all, compile_expression
-from tests.simulation.compile_source import Filter, compile_source
-from tests.simulation.scope import Frame, Gathered, Scope
+from tests.simulation.compile_filter import Filter
+from tests.simulation.compile_source import Scan, compile_source
+from tests.simulation.scope import Evaluate, Frame, Gathered, Scope
 from tests.simulation.sql_tokens import NotUnderstood, Select
 from tests.simulation.storage import EXCLUSIVE, SHARE, lock_row
 
@@ -26,6 +27,14 @@ def _sort(rows: list[Any], keys: Callable[[Any], Sequence[Any]], downs: Sequence
         rows.sort(key=lambda row: sort_key(keys(row)[place]), reverse=downs[place])
 
 
+def row_of(items: Sequence[Evaluate]) -> Callable[[Frame], tuple[Any, ...]]:
+    """One row of a result."""
+    if len(items) == 1:
+        only = items[0]
+        return lambda f: (only(f),)
+    return lambda f: tuple([item(f) for item in items])
+
+
 class Query:
     """A compiled select."""
 
@@ -37,6 +46,7 @@ class Query:
         items = c.expand(select.items, scope)
         self.names = [c.name_of(expression, alias) for expression, alias in items]
         self.items = [compile_expression(c, scope, expression) for expression, _ in items]
+        self.item = row_of(self.items)
         aliases = {alias: evaluate for (_, alias), evaluate in zip(items, self.items, strict=True) if alias}
         self.order = [
             aliases[key[2]]
@@ -74,26 +84,46 @@ class Query:
 
     def run(self, f: Frame) -> list[tuple[Any, ...]]:
         """The rows of the query."""
-        if not self.filter.opens(f):
-            matching: Iterator[None] = iter(())
-        elif self.rows is None:
-            matching = iter((None,))
-        else:
-            matching = self.rows(f)
-        items, passes = self.items, self.filter.passes
         if self.plain:
-            return [tuple([item(f) for item in items]) for _ in matching if passes(f)]
-        slots = self.slots
-        saved = [tuple([f[slot] for slot in slots]) for _ in matching if passes(f)]
+            return self._plain(f)
+        saved = self._matching(f)
         if self.gathered.aggregates or self.group:
             return self._limited(f, self._grouped(f, saved))
-        windows = self._windows(f, saved)
-        ordered = list(zip(saved, windows, strict=True))
-        if self.order:
+        ordered: Sequence[tuple[Saved, Sequence[Any]]]
+        if self.gathered.windows:
+            ordered = list(zip(saved, self._windows(f, saved), strict=True))
+        else:
+            ordered = [(row, ()) for row in saved]
+        if self.order and len(ordered) > 1:
             keyed = [([key(f) for key in self.order], entry) for entry in ordered if self._restore(f, *entry)]
             _sort(keyed, lambda entry: entry[0], self.downs)
             ordered = [entry for _, entry in keyed]
         return self._taken(f, ordered)
+
+    def _plain(self, f: Frame) -> list[tuple[Any, ...]]:
+        """Without order, locks or groups."""
+        if not self.filter.opens(f):
+            return []
+        item, matches = self.item, self.filter.matches
+        if self.rows is None:
+            return [item(f)]
+        if not isinstance(self.rows, Scan):
+            return [item(f) for _ in self.rows(f) if matches(f)]
+        slot, found = self.rows.source.slot, []
+        for row in self.rows.rows(f):
+            f[slot] = row
+            if matches(f):
+                found.append(item(f))
+        return found
+
+    def _matching(self, f: Frame) -> list[Saved]:
+        """What stands in the slots of the sources, for each row that meets the condition."""
+        if not self.filter.opens(f):
+            return []
+        if self.rows is None:
+            return [()]
+        slots, matches = self.slots, self.filter.matches
+        return [tuple([f[slot] for slot in slots]) for _ in self.rows(f) if matches(f)]
 
     def _restore(self, f: Frame, saved: Saved, windows: Sequence[Any]) -> bool:
         for slot, row in zip(self.slots, saved, strict=True):
@@ -112,7 +142,7 @@ class Query:
             self._restore(f, saved, windows)
             if self.locked and not self._lock(f):
                 continue
-            row = tuple([item(f) for item in self.items])
+            row = self.item(f)
             if self.distinct or self.distinct_on:
                 key = tuple([evaluate(f) for evaluate in self.distinct_on]) if self.distinct_on else row
                 if key in seen:
@@ -148,7 +178,7 @@ class Query:
                     gathered.append(evaluate(f))
             results = [finish(v) for v, (finish, _) in zip(values, self.gathered.aggregates, strict=True)]
             f[self.gathered.slot] = (results, ())
-            found.append(([key(f) for key in self.order], tuple([item(f) for item in self.items])))
+            found.append(([key(f) for key in self.order], self.item(f)))
         return found
 
     def _limited(self, f: Frame, found: list[tuple[list[Any], tuple[Any, ...]]]) -> list[tuple[Any, ...]]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.compile_expressions import compile_expression
+from tests.simulation.compile_filter import Filter
 from tests.simulation.compile_select import Query, Run
-from tests.simulation.compile_source import Filter, compile_source
+from tests.simulation.compile_source import compile_source
 from tests.simulation.scope import Evaluate, Frame, Scope, Source
 from tests.simulation.sql_statements import parse
 from tests.simulation.sql_tokens import Delete, Expression, Insert, NotUnderstood, Select, Update
@@ -62,7 +63,7 @@ class Compiler:
         forced: list[Fetch] = []
         for name, inner in statement.ctes:
             run, names = self.statement(inner, None, self.slot())
-            fetch = self._common(run)
+            fetch = self.once(run)
             self.ctes[name] = (fetch, names)
             if not isinstance(inner, Select):
                 forced.append(fetch)
@@ -79,7 +80,8 @@ class Compiler:
 
         return run_all, names
 
-    def _common(self, run: Run) -> Fetch:
+    def once(self, run: Run) -> Fetch:
+        """Run at most once for each statement."""
         slot = self.slot()
 
         def fetch(f: Frame) -> list[tuple[Any, ...]]:
@@ -156,7 +158,7 @@ class Compiler:
         evaluates, names = self._returning(statement.returning, Scope(outer, [target]))
         arbiter, nothing = None, False
         setters: list[tuple[int, Evaluate]] = []
-        where = Filter([], [])
+        where = Filter.compile(self, outer, None)
         if statement.conflict is not None:
             columns, assignments, condition = statement.conflict
             nothing = assignments is None
@@ -244,7 +246,7 @@ class Compiler:
             f[changed] = 0
             stored = by.table(table.name)
             matching = rows(f) if where.opens(f) else ()
-            saved = [tuple([f[slot] for slot in slots]) for _ in matching if where.passes(f)]
+            saved = [tuple([f[slot] for slot in slots]) for _ in matching if where.matches(f)]
             for row in saved:
                 for slot, value in zip(slots, row, strict=True):
                     f[slot] = value

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from tests.simulation.checks import look_at_holds, settled, violations
+from tests.simulation.checks import Rest, look_at_holds, violations
 from tests.simulation.determinism import determined
 from tests.simulation.recording import Recording
 from tests.simulation.scenarios import draw, heal
@@ -45,7 +45,8 @@ def run_schedule(seed: int, *, trace: bool = False, recording: Recording | None 
 
 def _run(world: World) -> list[str]:
     service = draw(world)
-    world.server.on_commit = lambda work: look_at_holds(world, service)
+    held, rest = world.server.tables["held_event"], Rest(world, service)
+    world.server.on_commit = lambda work: look_at_holds(world, service) if work.has_changed(held) else None
     scheduler, loop = world.scheduler, world.loop
     loop.run_ready()
     faulty = world.random.randrange(30, _FAULTY_STEPS)
@@ -64,7 +65,7 @@ def _run(world: World) -> list[str]:
         if world.history.violations:
             break
         if not any(question.held > scheduler.steps for question in scheduler.waiting):
-            if settled(world, service):
+            if rest.settled():
                 faulty = 0
                 if done_at is not None and loop.now > done_at + _STILL:
                     return violations(world, service)

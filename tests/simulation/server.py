@@ -14,9 +14,18 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from tests.simulation.compile_statements import Compiler, Plan
 from tests.simulation.execution import Answer, Execution
 from tests.simulation.schema import Schema
-from tests.simulation.storage import Table, Version, Work, dead, undo, unlock
+from tests.simulation.storage import Table, Version, Work, forget, settle, undo, unlock
 
 _PLANS: dict[str, Plan] = {}
+_IDLE: list[Any] = []
+
+
+def _serve(session: "Session") -> None:
+    """Run statements, one after the other: to make a greenlet takes longer than most of them."""
+    while True:
+        session.answer()
+        _IDLE.append(getcurrent())
+        session = session.parent.switch()
 
 
 class Session:
@@ -32,7 +41,8 @@ class Session:
         self.in_line = True
         self.condemned = False
         self.parent: Any = None
-        self._greenlet: Any = None
+        self._worker: Any = None
+        self._asked: tuple[str, Sequence[Any]] = "", ()
         self._outcome: Answer | Exception | None = None
 
     def __repr__(self) -> str:
@@ -40,7 +50,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return self._greenlet is not None
+        return self._worker is not None
 
     @property
     def may_go_on(self) -> bool:
@@ -56,22 +66,27 @@ class Session:
                 self.server.on_statement(self, "start", sql, args)
             return True
 
-        def body() -> None:
-            try:
-                self._outcome = self._statement(sql, args)
-            except GreenletExit:
-                self._outcome = asyncpg.AdminShutdownError("terminated")
-            except asyncpg.PostgresError as error:
-                self._outcome = error
-            except Exception as error:  # the simulation does not know the statement, or is wrong: it proves nothing
-                self.server.broken = self._outcome = error
-
-        self._greenlet = greenlet(body)
+        self._asked, self._outcome = (sql, args), None
+        self._worker = _IDLE.pop() if _IDLE else greenlet(_serve)
         self.server.running += 1
         ended = self._go_on()
         if self.server.on_statement is not None:
             self.server.on_statement(self, "start", sql, args)
         return ended
+
+    def answer(self) -> None:
+        """Run the statement to its end, and keep what it gives."""
+        sql, args = self._asked
+        try:
+            self._outcome = self._statement(sql, args)
+        except GreenletExit:
+            if not self.closed:
+                raise  # the schedule is gone, and this statement with it
+            self._outcome = asyncpg.AdminShutdownError("terminated")
+        except asyncpg.PostgresError as error:
+            self._outcome = error
+        except Exception as error:  # the simulation does not know the statement, or is wrong: it proves nothing
+            self.server.broken = self._outcome = error
 
     def go_on(self) -> bool:
         """Let a statement that waited run until it ends or waits again."""
@@ -82,8 +97,8 @@ class Session:
 
     def _go_on(self) -> bool:
         self.parent = getcurrent()
-        self._greenlet.switch()
-        if not self._greenlet.dead:
+        self._worker.switch(self)
+        if self._outcome is None:
             return False
         self._ended()
         return True
@@ -101,7 +116,7 @@ class Session:
         raise outcome
 
     def _ended(self) -> None:
-        self._greenlet = None
+        self._worker = None
         self.server.running -= 1
         self.server.prune()
 
@@ -112,9 +127,9 @@ class Session:
         self.closed = True
         if self.server.on_close is not None:
             self.server.on_close(self)
-        if self._greenlet is not None:
+        if self._worker is not None:
             self.parent = getcurrent()
-            self._greenlet.throw()
+            self._worker.throw()
             self.waits_for = None
             self._ended()
         if self.work is not None:
@@ -218,7 +233,7 @@ class Server:
         if commit:
             self.commits += 1
             work.commit = self.commits
-            self._dead.extend(dead(work))
+            self._dead.extend(settle(work))
         else:
             undo(work)
         work.done = True
@@ -235,8 +250,7 @@ class Server:
         """Forget versions that no statement can see any more."""
         if self.running or not self._dead:
             return
-        for table, version in self._dead:
-            table.versions = [other for other in table.versions if other is not version]
+        forget(self._dead)
         self._dead = []
 
     def deadlocked(self, session: Session) -> Session | None:

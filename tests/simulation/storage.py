@@ -5,7 +5,7 @@ earlier statements. Whoever changes or locks a row waits for the one that has it
 (`EvalPlanQual` of Postgres): the condition is looked at again, everything else of the statement stays as it was seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ class Work:
         self.locked: list[Version] = []
         self.advisory: set[object] = set()
 
+    def has_changed(self, table: "Table") -> bool:
+        return any(changed is table for changed, _, _ in self.undo)
+
 
 class Version(list[Any]):
     """The values of a row from one change to the next."""
@@ -52,7 +55,10 @@ class Version(list[Any]):
 
 @dataclass(slots=True)
 class Table:
-    """A table: `unique` are the places of the columns of each unique index, the primary key's first."""
+    """A table: `unique` are the places of the columns of each unique index, the primary key's first.
+
+    `unsettled` counts the versions that not everybody sees, or sees still; `changes`, the transactions that changed it.
+    """
 
     name: str
     columns: list[str]
@@ -62,9 +68,13 @@ class Table:
     identity: int | None
     unique: list[tuple[str, tuple[int, ...]]]
     versions: list[Version] = field(default_factory=list)
+    unsettled: int = 0
+    changes: int = 0
 
     def seen(self, by: "Execution") -> list[Version]:
         """The versions that a statement sees."""
+        if not self.unsettled and by.snapshot == by.server.commits:
+            return self.versions[:]
         work, until, now = by.work, by.snapshot, by.work.statements
         found = []
         for version in self.versions:
@@ -86,8 +96,14 @@ class Table:
 
     def committed(self) -> list[dict[str, Any]]:
         """The rows that everybody sees now; for checks."""
+        return [dict(zip(self.columns, version, strict=True)) for version in self.living()]
+
+    def living(self) -> list[Version]:
+        """The versions that everybody sees now."""
+        if not self.unsettled:
+            return self.versions
         return [
-            dict(zip(self.columns, version, strict=True))
+            version
             for version in self.versions
             if version.made_by.commit < inf and (version.ended_by is None or version.ended_by.commit == inf)
         ]
@@ -139,6 +155,7 @@ def change(by: "Execution", table: Table, version: Version, values: Sequence[Any
         following = Version(values, work)
         version.following = following
         table.versions.append(following)
+    table.unsettled += 1
     work.undo.append((table, version, following))  # type: ignore[arg-type]
     return following
 
@@ -160,6 +177,7 @@ def insert(
         if found is None:
             version = Version(values, by.work)
             table.versions.append(version)
+            table.unsettled += 1
             by.work.undo.append((table, None, version))
             return version, None
         name, index, other = found
@@ -173,12 +191,13 @@ def _conflict(
 ) -> tuple[tuple[str, tuple[int, ...], Version] | None, Work | None]:
     """A living row with the same key in a unique index, or the transaction on which that depends."""
     for name, index in table.unique:
-        key = [values[place] for place in index]
-        if None in key:
+        if any(values[place] is None for place in index):
             continue
-        for version in table.versions:
-            if [version[place] for place in index] != key:
-                continue
+        same = table.versions
+        for place in index:
+            wanted = values[place]
+            same = [version for version in same if version[place] == wanted]
+        for version in same:
             maker, ender = version.made_by, version.ended_by
             if maker is not by.work and maker.commit == inf:
                 return None, maker
@@ -198,6 +217,7 @@ def _check_required(table: Table, values: Sequence[Any]) -> None:
 def undo(work: Work) -> None:
     """Take back what a transaction did."""
     for table, old, new in reversed(work.undo):
+        table.unsettled -= 1
         if new is not None:
             table.versions = [version for version in table.versions if version is not new]
         if old is not None:
@@ -210,8 +230,24 @@ def unlock(work: Work) -> None:
         version.locks.pop(work, None)
 
 
-def dead(work: Work) -> Iterator[tuple[Table, Version]]:
-    """The versions that a committed transaction has ended."""
+def settle(work: Work) -> list[tuple[Table, Version]]:
+    """The transaction is committed; the answer is the versions that it has ended."""
+    ended = []
+    for table in {id(table): table for table, _, _ in work.undo}.values():
+        table.changes += 1
     for table, old, _ in work.undo:
-        if old is not None:
-            yield table, old
+        if old is None:
+            table.unsettled -= 1
+        else:
+            ended.append((table, old))
+    return ended
+
+
+def forget(ended: Sequence[tuple[Table, Version]]) -> None:
+    """Leave out versions that no statement can see any more."""
+    tables = {id(table): table for table, _ in ended}
+    gone = {id(version) for _, version in ended}
+    for table in tables.values():
+        table.versions = [version for version in table.versions if id(version) not in gone]
+    for table, _ in ended:
+        table.unsettled -= 1

@@ -78,6 +78,18 @@ def test_a_statement_that_waited_goes_by_the_newest_version_of_the_row(server: S
     assert other.outcome().rows == [(3,)]
 
 
+def test_a_row_that_was_waited_for_has_to_meet_what_it_was_joined_by(server: Server) -> None:
+    one, other = server.connect("one"), server.connect("other")
+    _count(one, "a")
+    _ask(one, "begin")
+    _count(one, "a")
+    wanted = "join unnest($1::text[], $2::bigint[]) as w(name, value) using (name, value)"
+    assert _ask(other, f"select t.name from tally t {wanted} for update of t", ["a"], [1]) == "waits"
+    _ask(one, "commit")
+    assert other.go_on()
+    assert other.outcome().rows == []
+
+
 def test_what_was_not_committed_is_not_seen_and_gone_with_the_connection(server: Server) -> None:
     one, other = server.connect("one"), server.connect("other")
     _ask(one, "begin")

@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.simulation.compile_source import Filter
+from tests.simulation.compile_filter import Filter
 from tests.simulation.scope import Evaluate, Frame
 from tests.simulation.storage import EXCLUSIVE, Table, change, insert, lock_row
 
