@@ -9,185 +9,152 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.functions import AGGREGATES, FUNCTIONS, LENIENT, OPERATORS, cast, interval
+from tests.simulation.python_code import Code, tuple_of
 from tests.simulation.scope import Evaluate, Frame, Scope
 from tests.simulation.sql_tokens import Expression, NotUnderstood
 
 if TYPE_CHECKING:
     from tests.simulation.compile_statements import Compiler
 
+Source = Callable[[Expression], str]
+Row = Callable[[Frame], tuple[Any, ...]]
 
-def compile_expression(compiler: "Compiler", scope: Scope, expression: Expression) -> Evaluate:
+
+def compile_expression(c: "Compiler", scope: Scope, expression: Expression) -> Evaluate:
     """The function that evaluates an expression."""
+    code = Code()
+    return code.evaluate(source_of(c, scope, code, expression))
+
+
+def compile_all(c: "Compiler", scope: Scope, expressions: Sequence[Expression]) -> list[Evaluate]:
+    return [compile_expression(c, scope, expression) for expression in expressions]
+
+
+def compile_row(c: "Compiler", scope: Scope, row: Sequence[Expression]) -> Row:
+    """The function that makes a row."""
+    code = Code()
+    return code.row([source_of(c, scope, code, expression) for expression in row])
+
+
+def source_of(c: "Compiler", scope: Scope, code: Code, expression: Expression) -> str:
+    """Python source for an expression."""
     kind = expression[0]
-    maker = _MAKERS.get(kind)
-    if maker is None:
+    if kind == "column":
+        slot, place = scope.find(*expression[1:])
+        return f"f[{slot}][{place}]"
+    plain = kind == "function" and expression[3] is None and expression[1] not in AGGREGATES
+    if kind in _NESTED and not plain:
+        return code.call(_NESTED[kind](c, scope, *expression[1:]), "f")
+    if kind not in _MAKERS:
         raise NotUnderstood(f"expression {kind}")
-    return maker(compiler, scope, *expression[1:])
+    return _MAKERS[kind](lambda part: source_of(c, scope, code, part), code, *expression[1:])
 
 
-def compile_all(compiler: "Compiler", scope: Scope, expressions: Sequence[Expression]) -> list[Evaluate]:
-    return [compile_expression(compiler, scope, expression) for expression in expressions]
+def _literal(_: Source, code: Code, value: Any) -> str:
+    return code.value(value)
 
 
-def _literal(_c: "Compiler", _s: Scope, value: Any) -> Evaluate:
-    return lambda f: value
+def _param(_: Source, _code: Code, number: int) -> str:
+    return f"f[0][{number}]"
 
 
-def _param(_c: "Compiler", _s: Scope, number: int) -> Evaluate:
-    return lambda f: f[0][number]
+def _interval(_: Source, code: Code, text: str) -> str:
+    return code.value(interval(text))
 
 
-def _interval(_c: "Compiler", _s: Scope, text: str) -> Evaluate:
-    value = interval(text)
-    return lambda f: value
+_SIGNS = {"=": "==", "<>": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">="}
 
 
-def _column(_c: "Compiler", scope: Scope, qualifier: str | None, name: str) -> Evaluate:
-    slot, place = scope.find(qualifier, name)
-    return lambda f: f[slot][place]
+def _binary(of: Source, code: Code, name: str, left: Expression, right: Expression) -> str:
+    if name in _SIGNS:
+        return code.strict([of(left), of(right)], lambda one, other: f"{one} {_SIGNS[name]} {other}")
+    return code.strict([of(left), of(right)], lambda one, other: code.call(OPERATORS[name], one, other))
 
 
-def _binary(c: "Compiler", scope: Scope, name: str, left: Expression, right: Expression) -> Evaluate:
-    first, second, operate = compile_expression(c, scope, left), compile_expression(c, scope, right), OPERATORS[name]
-
-    def evaluate(f: Frame) -> Any:
-        one, other = first(f), second(f)
-        return None if one is None or other is None else operate(one, other)
-
-    return evaluate
+def _and(of: Source, code: Code, left: Expression, right: Expression) -> str:
+    return _decided(of, code, left, right, "False", "True")
 
 
-def _and(c: "Compiler", scope: Scope, left: Expression, right: Expression) -> Evaluate:
-    first, second = compile_expression(c, scope, left), compile_expression(c, scope, right)
-
-    def evaluate(f: Frame) -> Any:
-        one = first(f)
-        if one is False:
-            return False
-        other = second(f)
-        return False if other is False else (None if one is None or other is None else True)
-
-    return evaluate
+def _or(of: Source, code: Code, left: Expression, right: Expression) -> str:
+    return _decided(of, code, left, right, "True", "False")
 
 
-def _or(c: "Compiler", scope: Scope, left: Expression, right: Expression) -> Evaluate:
-    first, second = compile_expression(c, scope, left), compile_expression(c, scope, right)
-
-    def evaluate(f: Frame) -> Any:
-        one = first(f)
-        if one is True:
-            return True
-        other = second(f)
-        return True if other is True else (None if one is None or other is None else False)
-
-    return evaluate
+def _decided(of: Source, code: Code, left: Expression, right: Expression, by: str, otherwise: str) -> str:
+    """One value of either decides; else it is null if one of them is null."""
+    one, other = code.name(), code.name()
+    return (
+        f"({by} if ({one} := {of(left)}) is {by} or ({other} := {of(right)}) is {by}"
+        f" else None if {one} is None or {other} is None else {otherwise})"
+    )
 
 
-def _not(c: "Compiler", scope: Scope, inner: Expression) -> Evaluate:
-    evaluate = compile_expression(c, scope, inner)
-
-    def negated(f: Frame) -> Any:
-        value = evaluate(f)
-        return None if value is None else not value
-
-    return negated
+def _not(of: Source, code: Code, inner: Expression) -> str:
+    return code.strict([of(inner)], lambda value: f"not {value}")
 
 
-def _is_null(c: "Compiler", scope: Scope, inner: Expression) -> Evaluate:
-    evaluate = compile_expression(c, scope, inner)
-    return lambda f: evaluate(f) is None
+def _is_null(of: Source, _code: Code, inner: Expression) -> str:
+    return f"({of(inner)} is None)"
 
 
-def _distinct(c: "Compiler", scope: Scope, left: Expression, right: Expression) -> Evaluate:
-    first, second = compile_expression(c, scope, left), compile_expression(c, scope, right)
-    return lambda f: first(f) != second(f)
+def _distinct(of: Source, _code: Code, left: Expression, right: Expression) -> str:
+    return f"({of(left)} != {of(right)})"
 
 
-def _row(c: "Compiler", scope: Scope, members: list[Expression]) -> Evaluate:
-    evaluates = compile_all(c, scope, members)
-    return lambda f: tuple(evaluate(f) for evaluate in evaluates)
+def _row(of: Source, _code: Code, members: list[Expression]) -> str:
+    return tuple_of([of(member) for member in members])
 
 
-def _array(c: "Compiler", scope: Scope, members: list[Expression]) -> Evaluate:
-    evaluates = compile_all(c, scope, members)
-    return lambda f: [evaluate(f) for evaluate in evaluates]
+def _array(of: Source, _code: Code, members: list[Expression]) -> str:
+    return f"[{', '.join(of(member) for member in members)}]"
 
 
-def _any(c: "Compiler", scope: Scope, name: str, left: Expression, right: Expression) -> Evaluate:
-    first, array, operate = compile_expression(c, scope, left), compile_expression(c, scope, right), OPERATORS[name]
+def _any(of: Source, code: Code, name: str, left: Expression, right: Expression) -> str:
+    operate = OPERATORS[name]
 
-    def evaluate(f: Frame) -> Any:
-        one, members = first(f), array(f)
-        if one is None or members is None:
-            return None
+    def test(one: Any, members: Sequence[Any]) -> bool | None:
         if any(operate(one, member) for member in members if member is not None):
             return True
         return None if None in members else False
 
-    return evaluate
+    return code.strict([of(left), of(right)], lambda one, members: code.call(test, one, members))
 
 
-def _all(c: "Compiler", scope: Scope, name: str, left: Expression, right: Expression) -> Evaluate:
-    first, array, operate = compile_expression(c, scope, left), compile_expression(c, scope, right), OPERATORS[name]
+def _all(of: Source, code: Code, name: str, left: Expression, right: Expression) -> str:
+    operate = OPERATORS[name]
 
-    def evaluate(f: Frame) -> Any:
-        one, members = first(f), array(f)
+    def test(one: Any, members: Sequence[Any] | None) -> bool | None:
         if members is None or (one is None and members):
             return None
         if not all(operate(one, member) for member in members if member is not None):
             return False
         return None if None in members else True
 
-    return evaluate
+    return code.call(test, of(left), of(right))
 
 
-def _cast(c: "Compiler", scope: Scope, inner: Expression, kind: str) -> Evaluate:
-    evaluate, convert = compile_expression(c, scope, inner), cast(kind)
-    if convert is None:
-        return evaluate
-
-    def converted(f: Frame) -> Any:
-        value = evaluate(f)
-        return None if value is None else convert(value)
-
-    return converted
+def _cast(of: Source, code: Code, inner: Expression, kind: str) -> str:
+    convert = cast(kind)
+    return of(inner) if convert is None else code.strict([of(inner)], lambda value: code.call(convert, value))
 
 
-def _case(
-    c: "Compiler", scope: Scope, branches: list[tuple[Expression, Expression]], otherwise: Expression
-) -> Evaluate:
-    compiled = [(compile_expression(c, scope, test), compile_expression(c, scope, then)) for test, then in branches]
-    last = compile_expression(c, scope, otherwise)
-
-    def evaluate(f: Frame) -> Any:
-        for test, then in compiled:
-            if test(f) is True:
-                return then(f)
-        return last(f)
-
-    return evaluate
+def _case(of: Source, _code: Code, branches: list[tuple[Expression, Expression]], otherwise: Expression) -> str:
+    tests = "".join(f"{of(then)} if {of(test)} is True else " for test, then in branches)
+    return f"({tests}{of(otherwise)})"
 
 
-def _function(c: "Compiler", scope: Scope, name: str, arguments: list[Expression], over: Any) -> Evaluate:
-    if over is not None:
-        return _window(c, scope, name, over)
-    if name in AGGREGATES:
-        return _aggregate(c, scope, name, arguments)
+def _function(of: Source, code: Code, name: str, arguments: list[Expression], _over: None) -> str:
     if any(argument[:2] == ("aggregate", "jsonb_agg") for argument in arguments):
         arguments = [("literal", json.loads(a[1])) if a[0] == "literal" else a for a in arguments]
-    evaluates = compile_all(c, scope, arguments)
+    sources = [of(argument) for argument in arguments]
     if name in LENIENT:
-        pick = LENIENT[name]
-        return lambda f: pick([evaluate(f) for evaluate in evaluates])
+        return code.call(LENIENT[name], f"[{', '.join(sources)}]")
     if name not in FUNCTIONS:
         raise NotUnderstood(f"function {name}")
-    function = FUNCTIONS[name]
+    return code.strict(sources, lambda *values: code.call(FUNCTIONS[name], "f[1]", *values))
 
-    def evaluate(f: Frame) -> Any:
-        values = [argument(f) for argument in evaluates]
-        return None if None in values else function(f[1], *values)
 
-    return evaluate
+def _calculated(c: "Compiler", scope: Scope, name: str, arguments: list[Expression], over: Any) -> Evaluate:
+    return _aggregate(c, scope, name, arguments) if over is None else _window(c, scope, name, over)
 
 
 def _aggregate(c: "Compiler", scope: Scope, name: str, arguments: list[Expression]) -> Evaluate:
@@ -269,11 +236,19 @@ _TAKE: dict[str, Callable[[list[Any]], Any]] = {
     "array_of": lambda rows: [row[0] for row in rows],
 }
 
-_MAKERS: dict[str, Callable[..., Evaluate]] = {
+_NESTED: dict[str, Callable[..., Evaluate]] = {
+    "function": _calculated,
+    "aggregate": _ordered_aggregate,
+    "scalar": _query("scalar"),
+    "exists": _query("exists"),
+    "array_of": _query("array_of"),
+}
+"""What gathers rows, or asks for others."""
+
+_MAKERS: dict[str, Callable[..., str]] = {
     "literal": _literal,
     "param": _param,
     "interval": _interval,
-    "column": _column,
     "binary": _binary,
     "and": _and,
     "or": _or,
@@ -287,8 +262,4 @@ _MAKERS: dict[str, Callable[..., Evaluate]] = {
     "cast": _cast,
     "case": _case,
     "function": _function,
-    "aggregate": _ordered_aggregate,
-    "scalar": _query("scalar"),
-    "exists": _query("exists"),
-    "array_of": _query("array_of"),
 }

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.compile_expressions import compile_expression
-from tests.simulation.scope import Evaluate, Frame, Scope, Source
+from tests.simulation.compile_expressions import compile_expression, source_of
+from tests.simulation.python_code import Code
+from tests.simulation.scope import Frame, Scope, Source
 from tests.simulation.sql_tokens import Expression
 
 if TYPE_CHECKING:
@@ -23,23 +24,6 @@ def conjuncts(expression: Expression | None) -> list[Expression]:
     return [expression]
 
 
-def all_true(evaluates: Sequence[Evaluate]) -> Test:
-    """Whether all of them are."""
-    if not evaluates:
-        return lambda f: True
-    if len(evaluates) == 1:
-        only = evaluates[0]
-        return lambda f: only(f) is True
-
-    def evaluate(f: Frame) -> bool:
-        for part in evaluates:  # noqa: SIM110 - a third faster than `all`
-            if part(f) is not True:
-                return False
-        return True
-
-    return evaluate
-
-
 @dataclass(slots=True)
 class Filter:
     """A condition. `opens` is what depends on no row, looked at before any row is; `passes` is the rest of it.
@@ -54,19 +38,20 @@ class Filter:
     @classmethod
     def compile(cls, compiler: "Compiler", scope: Scope, where: Expression | None) -> "Filter":
         """From `where`, and from what stands behind `on`."""
-        once: list[Evaluate] = []
-        each: list[Evaluate] = []
-        left: list[Evaluate] = []
+        code = Code()
+        once: list[str] = []
+        each: list[str] = []
+        left: list[str] = []
         for part in [*scope.conditions, *conjuncts(where)]:
             scope.touched = False
-            evaluate = compile_expression(compiler, scope, part)
+            source = source_of(compiler, scope, code, part)
             if not scope.touched:
-                once.append(evaluate)
+                once.append(source)
                 continue
-            each.append(evaluate)
+            each.append(source)
             if not _narrowed(compiler, scope, part):
-                left.append(evaluate)
-        return cls(all_true(once), all_true(each), all_true(left))
+                left.append(source)
+        return cls(code.test(once), code.test(each), code.test(left))
 
 
 def _narrowed(c: "Compiler", scope: Scope, part: Expression) -> bool:

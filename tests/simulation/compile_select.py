@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.compile_expressions import compile_all, compile_expression
+from tests.simulation.compile_expressions import compile_expression, compile_row, source_of
 from tests.simulation.compile_filter import Filter
 from tests.simulation.compile_source import Scan, compile_source
-from tests.simulation.scope import Evaluate, Frame, Gathered, Scope
+from tests.simulation.python_code import Code
+from tests.simulation.scope import Frame, Gathered, Scope
 from tests.simulation.sql_tokens import NotUnderstood, Select
 from tests.simulation.storage import EXCLUSIVE, SHARE, lock_row
 
@@ -27,14 +28,6 @@ def _sort(rows: list[Any], keys: Callable[[Any], Sequence[Any]], downs: Sequence
         rows.sort(key=lambda row: sort_key(keys(row)[place]), reverse=downs[place])
 
 
-def row_of(items: Sequence[Evaluate]) -> Callable[[Frame], tuple[Any, ...]]:
-    """One row of a result."""
-    if len(items) == 1:
-        only = items[0]
-        return lambda f: (only(f),)
-    return lambda f: tuple([item(f) for item in items])
-
-
 class Query:
     """A compiled select."""
 
@@ -45,8 +38,10 @@ class Query:
         self.gathered = scope.gathered = Gathered(c.slot())
         items = c.expand(select.items, scope)
         self.names = [c.name_of(expression, alias) for expression, alias in items]
-        self.items = [compile_expression(c, scope, expression) for expression, _ in items]
-        self.item = row_of(self.items)
+        code = Code()
+        sources = [source_of(c, scope, code, expression) for expression, _ in items]
+        self.items = [code.evaluate(source) for source in sources]
+        self.item = code.row(sources)
         aliases = {alias: evaluate for (_, alias), evaluate in zip(items, self.items, strict=True) if alias}
         self.order = [
             aliases[key[2]]
@@ -59,7 +54,7 @@ class Query:
             self.items[key[1] - 1] if key[0] == "literal" else compile_expression(c, scope, key) for key in select.group
         ]
         self.distinct = select.distinct
-        self.distinct_on = compile_all(c, scope, select.distinct_on)
+        self.distinct_on = compile_row(c, scope, select.distinct_on) if select.distinct_on else None
         self.limit = None if select.limit is None else compile_expression(c, scope, select.limit)
         self.mode, self.locked, self.skip = self._locking(c, select, scope)
         self.plain = not (
@@ -144,7 +139,7 @@ class Query:
                 continue
             row = self.item(f)
             if self.distinct or self.distinct_on:
-                key = tuple([evaluate(f) for evaluate in self.distinct_on]) if self.distinct_on else row
+                key = self.distinct_on(f) if self.distinct_on else row
                 if key in seen:
                     continue
                 seen.add(key)

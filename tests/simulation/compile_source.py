@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.compile_expressions import compile_all, compile_expression
-from tests.simulation.compile_filter import all_true, conjuncts
+from tests.simulation.compile_expressions import compile_all, source_of
+from tests.simulation.compile_filter import conjuncts
+from tests.simulation.python_code import Code
 from tests.simulation.scope import Frame, Scope, Source
 from tests.simulation.sql_tokens import Expression, NotUnderstood
 
@@ -113,7 +114,8 @@ def _join(
 
 def _left_join(c: "Compiler", scope: Scope, lefts: Rows, rights: Scan, conditions: list[Expression]) -> Rows:
     rights.source.optional = True
-    matches = all_true([compile_expression(c, scope, condition) for condition in conditions])
+    code = Code()
+    matches = code.test([source_of(c, scope, code, condition) for condition in conditions])
     slot, nothing = rights.source.slot, [None] * len(rights.source.columns)
 
     def rows(f: Frame) -> Iterator[None]:

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.compile_expressions import compile_expression
+from tests.simulation.compile_expressions import Row, compile_row
 from tests.simulation.compile_filter import Filter
 from tests.simulation.compile_select import Query, Run
 from tests.simulation.compile_source import compile_source
-from tests.simulation.scope import Evaluate, Frame, Scope, Source
+from tests.simulation.scope import Frame, Scope, Source
 from tests.simulation.sql_statements import parse
 from tests.simulation.sql_tokens import Delete, Expression, Insert, NotUnderstood, Select, Update
 from tests.simulation.storage import EXCLUSIVE, Table, change, lock_row
-from tests.simulation.write_rows import put, set_columns
+from tests.simulation.write_rows import Setters, put, set_columns
 
 Fetch = Callable[[Frame], list[tuple[Any, ...]]]
 Items = list[tuple[Expression, str | None]]
@@ -135,19 +135,16 @@ class Compiler:
             return self.name_of(expression[1], None)
         return str(expression[1]) if expression[0] in ("function", "aggregate") else "?column?"
 
-    def _returning(self, items: Items, scope: Scope) -> tuple[list[Evaluate], list[str]]:
+    def _returning(self, items: Items, scope: Scope) -> tuple[Row, list[str]]:
         expanded = self.expand(items, scope)
-        evaluates = [compile_expression(self, scope, expression) for expression, _ in expanded]
-        return evaluates, [self.name_of(expression, alias) for expression, alias in expanded]
+        row = compile_row(self, scope, [expression for expression, _ in expanded])
+        return row, [self.name_of(expression, alias) for expression, alias in expanded]
 
-    def _setters(
-        self, table: Table, assignments: Sequence[tuple[str, Expression]], scope: Scope
-    ) -> list[tuple[int, Evaluate]]:
-        keys = {place for _, index in table.unique for place in index}
-        setters = [(table.place[name], compile_expression(self, scope, value)) for name, value in assignments]
-        if keys & {place for place, _ in setters}:
+    def _setters(self, table: Table, assignments: Sequence[tuple[str, Expression]], scope: Scope) -> Setters:
+        places = [table.place[name] for name, _ in assignments]
+        if any(place in index for _, index in table.unique for place in places):
             raise NotUnderstood(f"a change of a key of {table.name}")
-        return setters
+        return set_columns(places, compile_row(self, scope, [value for _, value in assignments]))
 
     def _insert(self, statement: Insert, outer: Scope, changed: int) -> tuple[Run, list[str]]:
         table = self.table(statement.table)
@@ -155,9 +152,9 @@ class Compiler:
         rows = self._rows_to_insert(statement, outer)
         target = Source(statement.alias, table.columns, self.slot())
         excluded = Source("excluded", table.columns, self.slot())
-        evaluates, names = self._returning(statement.returning, Scope(outer, [target]))
+        returned, names = self._returning(statement.returning, Scope(outer, [target]))
         arbiter, nothing = None, False
-        setters: list[tuple[int, Evaluate]] = []
+        setters = self._setters(table, (), outer)
         where = Filter.compile(self, outer, None)
         if statement.conflict is not None:
             columns, assignments, condition = statement.conflict
@@ -185,7 +182,7 @@ class Compiler:
                 if made is not None:
                     f[changed] += 1
                     f[target.slot] = made
-                    found.append(tuple([evaluate(f) for evaluate in evaluates]))
+                    found.append(returned(f))
             return found
 
         return run, names
@@ -194,10 +191,8 @@ class Compiler:
         if statement.query is not None:
             run, _ = self.subquery(statement.query, outer)
             return run
-        compiled = [
-            [compile_expression(self, outer, expression) for expression in row] for row in statement.values or ()
-        ]
-        return lambda f: [[evaluate(f) for evaluate in row] for row in compiled]
+        compiled = [compile_row(self, outer, row) for row in statement.values or ()]
+        return lambda f: [row(f) for row in compiled]
 
     def _arbiter(self, table: Table, columns: list[str]) -> tuple[int, ...]:
         wanted = {table.place[column] for column in columns}
@@ -235,10 +230,10 @@ class Compiler:
         scope: Scope,
         changed: int,
         what: tuple[Table, Source, Any, Filter],
-        setters: list[tuple[int, Evaluate]] | None,
+        setters: Setters | None,
     ) -> tuple[Run, list[str]]:
         table, target, rows, where = what
-        evaluates, names = self._returning(statement.returning, scope)
+        returned, names = self._returning(statement.returning, scope)
         slots = [source.slot for source in scope.sources]
 
         def run(f: Frame) -> list[tuple[Any, ...]]:
@@ -259,10 +254,10 @@ class Compiler:
                 if locked is None:
                     continue
                 f[at] = locked
-                made = change(by, stored, locked, None if setters is None else set_columns(f, locked, setters))
+                made = change(by, stored, locked, None if setters is None else setters(f, locked))
                 f[changed] += 1
                 f[at] = locked if made is None else made
-                found.append(tuple([evaluate(f) for evaluate in evaluates]))
+                found.append(returned(f))
             return found
 
         return run, names

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import uuid_utils
@@ -17,6 +17,12 @@ from kgl_servicekit.events import alone, consumer, redrive, relay_shards
 from tests.simulation.loop import PROCESS, Loop
 
 BEGIN = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class _Bytes(NamedTuple):
+    """What the kit takes of a new identifier."""
+
+    bytes: bytes
 
 
 class _Gates:
@@ -35,22 +41,38 @@ class _Gates:
         return self._gate().alone()
 
 
+def wall_clock(loop: Loop) -> Callable[[], datetime]:
+    """The date and time of a loop; asked much more often than it moves on."""
+    at, now = loop.now, BEGIN + timedelta(seconds=loop.now)
+
+    def read() -> datetime:
+        nonlocal at, now
+        if loop.now != at:
+            at, now = loop.now, BEGIN + timedelta(seconds=loop.now)
+        return now
+
+    return read
+
+
 def _clock(loop: Loop) -> type[datetime]:
+    read = wall_clock(loop)
+
     class Clock(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            return BEGIN + timedelta(seconds=loop.now)
+            return read()
 
     return Clock
 
 
-def numbered_ids(seed: int) -> Callable[[], UUID]:
+def _numbered(seed: int) -> Callable[[], bytes]:
     """Identifiers of version 7 that come in the same order every time."""
-    state = [0]
+    number, low = 0x0198_0000_0000, (7 << 76) | (2 << 62) | ((seed & 0xFFFF_FFFF) << 16)
 
-    def make() -> UUID:
-        state[0] += 1
-        return UUID(int=((0x0198_0000_0000 + state[0]) << 80) | (7 << 76) | (2 << 62) | ((seed & 0xFFFF_FFFF) << 16))
+    def make() -> bytes:
+        nonlocal number
+        number += 1
+        return (number << 80 | low).to_bytes(16, "big")
 
     return make
 
@@ -58,17 +80,15 @@ def numbered_ids(seed: int) -> Callable[[], UUID]:
 @contextmanager
 def determined(seed: int, loop: Loop) -> Iterator[None]:
     """Within this, nothing depends on the machine."""
-    make = numbered_ids(seed)
-    uuids = SimpleNamespace(
-        uuid7=lambda: SimpleNamespace(bytes=make().bytes), uuid5=uuid_utils.uuid5, UUID=uuid_utils.UUID
-    )
+    make = _numbered(seed)
+    uuids = SimpleNamespace(uuid7=lambda: _Bytes(make()), uuid5=uuid_utils.uuid5, UUID=uuid_utils.UUID)
     clock, gates = _clock(loop), _Gates()
     replaced: list[tuple[Any, str, Any]] = [
         (time, "monotonic", loop.time),
         (ids, "uuid_utils", uuids),
         (transaction, "datetime", clock),
         (redrive, "datetime", clock),
-        (relay_shards, "uuid4", make),
+        (relay_shards, "uuid4", lambda: UUID(bytes=make())),
         (consumer, "HANDLERS", gates),
         (redrive, "HANDLERS", gates),
     ]

@@ -8,7 +8,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 PROCESS: "ContextVar[Life | None]" = ContextVar("PROCESS", default=None)
@@ -22,9 +22,35 @@ class Life:
         self.dead = False
         self.frozen_until: float | None = None
         self.tasks: list[asyncio.Task[Any]] = []
-        self.late: list[asyncio.Handle] = []
+        self.late: list[_Handle | _Timer] = []
         self.sessions: list[Any] = []
         self.memory: dict[str, Any] = {}
+
+
+class _Handle(asyncio.Handle):
+    """A callback, and whose it is. It does not look for a loop's debug mode, as there are many of them."""
+
+    __slots__ = ("life",)
+
+    def __init__(self, callback: Callable[..., object], args: Any, loop: "Loop", context: Context | None) -> None:
+        self._context: Context = copy_context() if context is None else context
+        self._loop = loop
+        self._callback: Any = callback
+        self._args: Any = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self.life = self._context.get(PROCESS)
+
+
+class _Timer(asyncio.TimerHandle):
+    __slots__ = ("life",)
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: Any, loop: "Loop", context: Context | None
+    ) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.life = self._context.get(PROCESS)  # type: ignore[attr-defined]
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -32,8 +58,8 @@ class Loop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self.ready: deque[_Handle | _Timer] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._number = 0
         self.failures: list[dict[str, Any]] = []
 
@@ -52,7 +78,7 @@ class Loop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         self.ready.append(handle)
         return handle
 
@@ -64,7 +90,7 @@ class Loop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Timer(when, callback, args, self, context)
         self._number += 1
         heapq.heappush(self._timers, (when, self._number, handle))
         return handle
@@ -88,24 +114,25 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_ready(self) -> None:
         """Run all that is ready, and what becomes ready by it; none of it of dead or frozen processes."""
-        while self.ready:
-            handle = self.ready.popleft()
-            if handle.cancelled():
+        ready = self.ready
+        while ready:
+            handle = ready.popleft()
+            if handle._cancelled:
                 continue
-            life = handle._context.get(PROCESS)  # type: ignore[attr-defined]
-            if life is not None and life.dead:
-                continue
-            if life is not None and life.frozen_until is not None:
-                life.late.append(handle)
-                continue
+            life = handle.life
+            if life is not None:
+                if life.dead:
+                    continue
+                if life.frozen_until is not None:
+                    life.late.append(handle)
+                    continue
             handle._run()
 
     def next_timer(self) -> float | None:
         """When the next timer is due that still matters."""
         while self._timers:
             when, _, handle = self._timers[0]
-            life = handle._context.get(PROCESS)  # type: ignore[attr-defined]
-            if handle.cancelled() or (life is not None and life.dead):
+            if handle.cancelled() or (handle.life is not None and handle.life.dead):
                 heapq.heappop(self._timers)
                 continue
             return when

@@ -27,7 +27,7 @@ class Question:
     future: "asyncio.Future[Any]"
     lose: Callable[[], None] | None = None
     go_on: Callable[[], bool] | None = None
-    may_go_on: Callable[[], bool] | None = None
+    may_go_on: Callable[[], bool] = bool
     begun: bool = False
     ended: bool = False
     held: int = 0
@@ -78,7 +78,7 @@ class Scheduler:
         finish: Callable[[], Any],
         lose: Callable[[], None] | None = None,
         go_on: Callable[[], bool] | None = None,
-        may_go_on: Callable[[], bool] | None = None,
+        may_go_on: Callable[[], bool] = bool,
     ) -> Any:
         """Ask a server, and wait for the answer. `lose` breaks the connection."""
         life = PROCESS.get()
@@ -101,7 +101,14 @@ class Scheduler:
         if self.faults and chances.other and draw() < chances.other:
             self.random.choice(self.faults)()
         self.loop.run_ready()
-        ready = [question for question in self.waiting if self._may(question)]
+        steps = self.steps
+        ready = [
+            question
+            for question in self.waiting
+            if question.held <= steps
+            and (question.life is None or question.life.frozen_until is None)
+            and (question.ended or not question.begun or question.may_go_on())
+        ]
         if self.in_line:
             in_line = [question for question in ready if question.begun and not question.ended]
             ready = sorted(in_line, key=lambda question: question.waits_since)[:1] or ready
@@ -115,15 +122,6 @@ class Scheduler:
         if not self.weights:
             return ready[int(self.random.random() * len(ready))]
         return self.random.choices(ready, [question.weight for question in ready])[0]
-
-    def _may(self, question: Question) -> bool:
-        life = question.life
-        if question.held > self.steps or (life is not None and life.frozen_until is not None):
-            return False
-        if question.begun and not question.ended:
-            assert question.may_go_on is not None
-            return question.may_go_on()
-        return True
 
     def _advance(self, question: Question) -> None:
         draw = self.random.random

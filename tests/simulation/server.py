@@ -59,8 +59,8 @@ class Session:
 
     def start(self, sql: str, args: Sequence[Any]) -> bool:
         """Begin a statement; True when it has ended, False while it waits."""
-        if sql in ("commit", "rollback") or sql.startswith(("begin", "set ")):
-            self._outcome = self._statement(sql, args)  # never waits
+        if sql not in _PLANS and sql.startswith(("commit", "rollback", "begin", "set ")):
+            self._outcome = self._by_word(sql)  # never waits
             self.server.prune()
             if self.server.on_statement is not None:
                 self.server.on_statement(self, "start", sql, args)
@@ -136,17 +136,20 @@ class Session:
             self._end(commit=False)
         self.server.sessions.remove(self)
 
-    def _statement(self, sql: str, args: Sequence[Any]) -> Answer:
-        word = sql[:8].lstrip().lower()
-        if word.startswith("begin"):
+    def _by_word(self, sql: str) -> Answer:
+        """What is no plan: to begin a transaction, or to end one."""
+        if sql.startswith("begin"):
             self.work = self.server.begin(self)
             return Answer([], (), "SET" if "; set " in sql else "BEGIN")
-        if word.startswith(("commit", "rollback")):
-            return self._end_by_word(commit=word.startswith("commit"))
+        if sql.startswith("set "):
+            if self.failed:
+                raise asyncpg.InFailedSQLTransactionError("current transaction is aborted")
+            return Answer([], (), "SET")
+        return self._end_by_word(commit=sql.startswith("commit"))
+
+    def _statement(self, sql: str, args: Sequence[Any]) -> Answer:
         if self.failed:
             raise asyncpg.InFailedSQLTransactionError("current transaction is aborted")
-        if word.startswith("set "):
-            return Answer([], (), "SET")
         alone = self.work is None
         if self.work is None:
             self.work = self.server.begin(self)

@@ -13,7 +13,7 @@ from kgl_contracts.topics import ALL, GRAPH
 from kgl_servicekit.database.engine import Database
 from tests.simulation.broker import Broker
 from tests.simulation.connection import SimulatedDatabase, Wires
-from tests.simulation.determinism import BEGIN
+from tests.simulation.determinism import wall_clock
 from tests.simulation.loop import PROCESS, Life, Loop
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.schema import Schema, world_metadata
@@ -59,7 +59,7 @@ class World:
         self.random = self.scheduler.random
         if trace:
             self.scheduler.trace = []
-        self.server = Server(SCHEMA, lambda: BEGIN + timedelta(seconds=self.loop.now), self._victim)
+        self.server = Server(SCHEMA, wall_clock(self.loop), self._victim)
         self.broker = Broker(self.scheduler)
         self.wires = Wires(self.scheduler)
         self.history = History()

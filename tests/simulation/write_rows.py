@@ -1,19 +1,26 @@
 """Writing one row: set its columns, or insert it and find what it conflicts with."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 
 from tests.simulation.compile_filter import Filter
-from tests.simulation.scope import Evaluate, Frame
+from tests.simulation.scope import Frame
 from tests.simulation.storage import EXCLUSIVE, Table, change, insert, lock_row
 
+Setters = Callable[[Frame, list[Any]], list[Any]]
+"""The values of the next version of a row."""
 
-def set_columns(f: Frame, version: list[Any], setters: list[tuple[int, Evaluate]]) -> list[Any]:
-    values = list(version)
-    for place, evaluate in setters:
-        values[place] = evaluate(f)
-    return values
+
+def set_columns(places: Sequence[int], values: Callable[[Frame], tuple[Any, ...]]) -> Setters:
+    def made(f: Frame, version: list[Any]) -> list[Any]:
+        following = list(version)
+        for place, value in zip(places, values(f), strict=True):
+            following[place] = value
+        return following
+
+    return made
 
 
 def put(
@@ -22,7 +29,7 @@ def put(
     values: list[Any],
     arbiter: tuple[int, ...] | None,
     nothing: bool,
-    setters: list[tuple[int, Evaluate]],
+    setters: Setters,
     where: Filter,
     target: int,
     excluded: int,
@@ -42,4 +49,4 @@ def put(
         f[target], f[excluded] = other, values
         if not (where.opens(f) and where.passes(f)):
             return None
-        return change(by, table, other, set_columns(f, other, setters))
+        return change(by, table, other, setters(f, other))
