@@ -69,8 +69,8 @@ class SimulatedConnection:
             raise asyncpg.InterfaceError("the connection is closed")
         self._watch(sql, args)
         session = self._session
-        if sql.startswith(("begin", "set ")) and not session.closed and not self._scheduler.over:
-            session.start(sql, args)  # nobody else can tell when it was done: no choice
+        if self._unseen(sql) and not session.closed and not self._scheduler.over:
+            session.start(sql, args)
             return session.outcome()
 
         def begin() -> bool:
@@ -91,6 +91,12 @@ class SimulatedConnection:
             lambda: session.closed or session.may_go_on,
         )
         return answer
+
+    def _unseen(self, sql: str) -> bool:
+        """Whether nobody else can tell when it was done: then it is no choice."""
+        if sql == "commit":
+            return self._scheduler.calm and self._session.has_only_read
+        return sql.startswith(("begin", "set "))
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Row]:
         return _rows(await self._ask(sql, args))

@@ -13,9 +13,11 @@ import uuid_utils
 
 from kgl_servicekit import ids
 from kgl_servicekit.database import transaction
-from kgl_servicekit.events import alone, consumer, redrive, relay_shards
+from kgl_servicekit.events import alone, consumer, outbox, redrive, refill, relay_shards
 from tests.simulation.loop import PROCESS, Loop
 
+SHARDS = 4
+"""Of the outbox: enough for two relays, and a quarter of the work that a real one's leases make."""
 BEGIN = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
@@ -88,6 +90,8 @@ def determined(seed: int, loop: Loop) -> Iterator[None]:
         (ids, "uuid_utils", uuids),
         (transaction, "datetime", clock),
         (redrive, "datetime", clock),
+        (outbox, "SHARDS", SHARDS),
+        (refill, "SHARDS", SHARDS),
         (relay_shards, "uuid4", lambda: UUID(bytes=make())),
         (consumer, "HANDLERS", gates),
         (redrive, "HANDLERS", gates),

@@ -59,6 +59,8 @@ class Scheduler:
         self.lives: list[Life] = []
         self.steps = 0
         self.over = False
+        self.calm = False
+        """Whether all faults have ended; what shows nothing then is no step of its own."""
         self.faults: list[Callable[[], None]] = []
         self.on_kill: Callable[[Life], None] = lambda life: None
         self.trace: list[str] | None = None

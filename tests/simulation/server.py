@@ -57,6 +57,12 @@ class Session:
         """Whether a statement that waits has nothing to wait for any more."""
         return self.condemned or (self.waits_for is not None and self.waits_for.done)
 
+    @property
+    def has_only_read(self) -> bool:
+        """Whether the transaction has changed nothing, and holds no lock."""
+        work = self.work
+        return work is not None and not (work.undo or work.locked or work.advisory)
+
     def start(self, sql: str, args: Sequence[Any]) -> bool:
         """Begin a statement; True when it has ended, False while it waits."""
         if sql not in _PLANS and sql.startswith(("commit", "rollback", "begin", "set ")):
