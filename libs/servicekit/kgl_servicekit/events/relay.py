@@ -10,7 +10,7 @@ decides.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -30,7 +30,8 @@ from kgl_servicekit.metrics import RELAY_LATENCY, RELAY_LOST, RELAY_PENDING, REL
 from kgl_servicekit.waiting import wait_until_set
 
 Heartbeat = Callable[[datetime], Record]
-Acked = tuple[Sequence[int], Sequence[Ack]]
+Acked = tuple[Sequence[int], Sequence[Ack], Mapping[int, int]]
+"""Rows that the bus has, where they lie there, and the epochs of the shards under which they were sent."""
 
 _PAUSE_LIMIT = 5.0
 _IDLE = 2.0  # a signal wakes it; this is for the one that was lost
@@ -90,7 +91,7 @@ class Relay:
         self._idle = 1.0 if heartbeat is not None else min(_IDLE, lease / 3)
         self._batch = batch
         self._producer: Producer | None = None
-        self._acked: Acked = [], []
+        self._acked: Acked = [], [], {}
         self._last_beat = 0.0
         self._lives_every = lives_every
         self._lives_at = 0.0
@@ -141,7 +142,7 @@ class Relay:
             return False
         ours, rows, at = await self._database.run((), self._advance, self._acked)
         if self._acked[0]:
-            self._acked = [], []
+            self._acked = [], [], {}
             failpoint("relay.forgotten")
         self._pending.set(len(rows))
         if not ours:
@@ -165,14 +166,16 @@ class Relay:
         return ours, await tx.fetch(_READ, list(self._shards.owned), self._batch, self._database.service), at
 
     async def _forget(self, tx: Transaction, acked: Acked) -> bool:
-        """Take acknowledged rows out of the pending ones, and remember where they lie; False if some stayed."""
-        ids, acks = acked
+        """Take acknowledged rows out of the pending ones, and remember where they lie; False if some stayed.
+
+        Under the epochs of then: what a refill has put back since is to be sent again, though the shards are ours anew.
+        """
+        ids, acks, epochs = acked
         if not ids:
             return True
         # what a crash of the server takes back of this is sent again, and settled as a duplicate
         await tx.execute("set local synchronous_commit = off")
-        owned = self._shards.owned
-        tag = await tx.execute(_DELETE, ids, list(owned), list(owned.values()), self._shards.owner)
+        tag = await tx.execute(_DELETE, ids, list(epochs), list(epochs.values()), self._shards.owner)
         if tag != "DELETE 0":
             await self._memory.remember(tx, acks)
         return tag == f"DELETE {len(ids)}"
@@ -196,7 +199,7 @@ class Relay:
     def _note_acked(self, rows: Sequence[asyncpg.Record], acks: Sequence[Ack]) -> None:
         """The first rows were acknowledged: the next turn forgets them."""
         if acks:
-            self._acked = [row["id"] for row in rows[: len(acks)]], acks
+            self._acked = [row["id"] for row in rows[: len(acks)]], acks, self._shards.owned
             self._relayed.inc(len(acks))
             self._latency.observe(max(0.0, rows[0]["age"]))
 

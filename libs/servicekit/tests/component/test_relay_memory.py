@@ -308,5 +308,21 @@ async def test_what_a_refill_puts_back_is_not_forgotten_by_who_got_its_acknowled
         await eventually(lambda: _pending_is(database, 0))
 
 
+async def test_what_a_refill_puts_back_is_not_forgotten_under_epochs_that_are_newer_than_the_acknowledgement(
+    database: Database,
+) -> None:
+    bus = _SlowBus()
+    await bus.declare([AUDIT, DOCUMENTS])
+    relay = Relay(database, bus, worker="a")
+    async with running(relay.run):
+        await _tell(database, uuid7(), 1)
+        await bus.sent.wait()
+        await database.run((), refill, [DOCUMENTS.name])
+        relay._shards.doubt()  # as when half of the lease is over
+        bus.answer.set()
+        await eventually(lambda: _sent(bus, 2))
+        await eventually(lambda: _pending_is(database, 0))
+
+
 async def _ticked(ticks: list[int]) -> bool:
     return ticks[0] > 0
