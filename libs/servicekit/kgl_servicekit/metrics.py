@@ -8,7 +8,10 @@ TRANSACTION_RETRIES = Counter(
     ["service"],
 )
 RELAYED = Counter("kgl_outbox_relayed_events_total", "Events acknowledged by the bus", ["service"])
-RELAY_PENDING = Gauge("kgl_outbox_pending_events", "Events committed and not yet acknowledged", ["service"])
+OUTBOX_PENDING = Gauge("kgl_outbox_pending_events", "Events committed and not yet acknowledged", ["service"])
+OUTBOX_OLDEST = Gauge(
+    "kgl_outbox_oldest_seconds", "Seconds that the oldest event in the outbox has waited", ["service"]
+)
 RELAY_LOST = Gauge("kgl_outbox_broker_lost_data", "1 while the bus lacks what it had acknowledged", ["service"])
 RELAY_REFUSED = Counter("kgl_outbox_refused_events_total", "Events that the bus will never take", ["service"])
 RELAY_LATENCY = Histogram(

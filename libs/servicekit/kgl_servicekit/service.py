@@ -29,6 +29,7 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.lag import LagWatch
+from kgl_servicekit.events.outbox_watch import watch_outbox
 from kgl_servicekit.events.rebuild import InPlace, Rebuild, Rebuilt
 from kgl_servicekit.events.rebuild_runner import RebuildRunner
 from kgl_servicekit.events.redrive import Redriver
@@ -182,7 +183,7 @@ class Service:
     def _loops(self, *, relay_only: bool) -> list[Coroutine[Any, Any, None]]:
         worker = self.settings.worker_name
         relay = Relay(self.database, self.bus, worker=worker, heartbeat=self.heartbeat)
-        loops: list[Coroutine[Any, Any, None]] = [relay.run()]
+        loops: list[Coroutine[Any, Any, None]] = [relay.run(), watch_outbox(self.database)]
         if relay_only:
             return loops
         loops.append(maintain(self.database))

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Told, duration
+from kgl_servicekit.events import outbox_watch
 
 TableCheck = Callable[[Transaction, None], Awaitable[Sequence[Told]]]
 
@@ -65,14 +66,12 @@ async def held_keys(tx: Transaction, _: None) -> list[Told]:
 
 async def pending_events(tx: Transaction, _: None) -> list[Told]:
     """Events that were committed and do not reach the bus."""
-    row = await tx.fetchrow(
-        "select count(*) as events, extract(epoch from now() - min(logged_at))::float8 as oldest from outbox_pending"
-    )
-    if row is None or (row["oldest"] or 0) < _PENDING_SECONDS:
+    now = await outbox_watch.pending(tx, None)
+    if now.oldest < _PENDING_SECONDS:
         return []
     return [
         Told(
-            f"{row['events']} events wait in the outbox, the oldest for {duration(row['oldest'])}",
+            f"{now.events} events wait in the outbox, the oldest for {duration(now.oldest)}",
             f"look at the bus and at the log of {tx.service}-worker",
         )
     ]

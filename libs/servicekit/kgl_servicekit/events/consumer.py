@@ -58,6 +58,7 @@ class SubscriptionRunner:
         self._seconds = CONSUMER_BATCH_SECONDS.labels(name)
         self._paused = CONSUMER_PAUSED.labels(name)
         self._broken = CONSUMER_BREAKER.labels(name)
+        CONSUMED.labels(name, "refused")  # told as 0 before the first one: what begins with 1 has not increased
 
     async def run(self) -> None:
         """Consume until cancelled. An outage pauses the subscription and spends no attempt."""

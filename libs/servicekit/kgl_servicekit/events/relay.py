@@ -26,7 +26,7 @@ from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.relay_memory import BrokerLostData, Memory
 from kgl_servicekit.events.relay_shards import Shards
 from kgl_servicekit.failpoints import failpoint
-from kgl_servicekit.metrics import RELAY_LATENCY, RELAY_LOST, RELAY_PENDING, RELAY_REFUSED, RELAYED
+from kgl_servicekit.metrics import RELAY_LATENCY, RELAY_LOST, RELAY_REFUSED, RELAYED
 from kgl_servicekit.waiting import wait_until_set
 
 Heartbeat = Callable[[datetime], Record]
@@ -98,7 +98,7 @@ class Relay:
         self._compared = False
         self.lost: BrokerLostData | None = None
         service = database.service
-        self._pending, self._relayed = RELAY_PENDING.labels(service), RELAYED.labels(service)
+        self._relayed = RELAYED.labels(service)
         self._latency, self._lost_gauge = RELAY_LATENCY.labels(service), RELAY_LOST.labels(service)
         self._refused = RELAY_REFUSED.labels(service)
 
@@ -144,7 +144,6 @@ class Relay:
         if self._acked[0]:
             self._acked = [], [], {}
             failpoint("relay.forgotten")
-        self._pending.set(len(rows))
         if not ours:
             self._shards.doubt()
         if self._shards.overdue:
