@@ -23,10 +23,11 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.credential import ApiKey
 from kgl_servicekit.testing.postgres import Roles
 from tests.faults.embedded import LOGS, EmbeddedSystem
-from tests.faults.issuer import Issuer, issuer
+from tests.faults.issuer import Issuer
 from tests.faults.processes import ManagedProcess
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.s3_server import S3Server, s3_server
+from tests.faults.small_server import serving
 
 _MIGRATIONS = {
     "auth": kgl_auth.bootstrap.MIGRATIONS,
@@ -106,7 +107,7 @@ async def documents_system(system: EmbeddedSystem, *, s3: bool = False) -> Async
                 "KGL_S3_ACCESS_KEY": made.s3.bucket.access_key,
                 "KGL_S3_SECRET_KEY": made.s3.bucket.secret_key,
             }
-        made.issuer = await stack.enter_async_context(issuer())
+        made.issuer = await stack.enter_async_context(serving(Issuer()))
         common |= {"KGL_ISSUER": made.issuer.signer.issuer, "KGL_JWKS_URL": f"{made.issuer.url}/jwks"}
         await _add_owner(made, roles["auth"], bus)
         _add_processes(system, made, common, roles)

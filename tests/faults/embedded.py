@@ -15,11 +15,12 @@ from kgl_servicekit.bus.postgres import PostgresBus, migrate_bus
 from kgl_servicekit.testing.counter import MIGRATIONS
 from kgl_servicekit.testing.postgres import PostgresForTests, Roles
 from tests.faults import tables
-from tests.faults.downstream import downstream
+from tests.faults.downstream import Downstream
 from tests.faults.hosted import HostedEvents
 from tests.faults.postgres import PostgresServer
 from tests.faults.processes import Nursery, nursery
 from tests.faults.proxy import Proxy
+from tests.faults.small_server import serving
 from tests.faults.system import RawRecord
 
 LOGS = Path("build/faults")
@@ -110,7 +111,7 @@ class EmbeddedSystem:
         async with AsyncExitStack() as stack:
             roles = await stack.enter_async_context(self.databases.database(MIGRATIONS))
             bus = await stack.enter_async_context(self.buses.database())
-            outside = await stack.enter_async_context(downstream())
+            outside = await stack.enter_async_context(serving(Downstream()))
             await _prepare(roles, bus)
             link: Proxy | None = None
             url = roles.service

@@ -25,10 +25,11 @@ from tests.faults.containers import (
     refill_all,
 )
 from tests.faults.contract import ITEMS, TAKEN
-from tests.faults.downstream import downstream
+from tests.faults.downstream import Downstream
 from tests.faults.hosted import HostedEvents
 from tests.faults.processes import Nursery, nursery
 from tests.faults.proxy import Proxy
+from tests.faults.small_server import serving
 from tests.faults.stack_kafka import OnKafka
 from tests.faults.system import RawRecord
 from tests.stack.harness import Stack
@@ -109,7 +110,7 @@ class StackSystem:
             url = await self._database()
             opened.push_async_callback(kafka.forget)
             await kafka.prepare()
-            outside = await opened.enter_async_context(downstream())
+            outside = await opened.enter_async_context(serving(Downstream()))
             link: Proxy | None = None
             if through_proxy:
                 link = Proxy((urlsplit(url).hostname or "", 5432))
