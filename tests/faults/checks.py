@@ -11,6 +11,7 @@ from tests.faults.contract import ITEMS, TAKEN
 from tests.faults.events_state import EventsState
 from tests.faults.findings import Findings
 from tests.faults.history import History, Operation
+from tests.faults.surface import check_surface
 
 REASONS = {"raises": "failed", "refuses": "rejected", "hangs": "failed", "kills": "quarantined"}
 LONGEST = 10.5
@@ -32,7 +33,7 @@ def check_events(
     check_ghosts(findings, state)
     check_letters(findings, state, mended=mended, injected=frozenset(injected))
     check_idempotency(findings, history)
-    check_surface(findings, operations)
+    check_surface(findings, operations, LONGEST)
     return findings
 
 
@@ -154,18 +155,3 @@ def check_idempotency(findings: Findings, history: History) -> None:
             findings.complain("I8", f"{line.op} was answered differently when it came again", line.data)
         if line.data.get("kind") == "other_body" and line.data["status"] != 422:
             findings.complain("I8", f"the key of {line.op} was taken for another body", line.data)
-
-
-def check_surface(findings: Findings, operations: Sequence[Operation]) -> None:
-    """I12: refusals say when to come again, errors are told as such, and no request hangs."""
-    for operation in operations:
-        for attempt in operation.attempts:
-            status = attempt.get("status")
-            if attempt["seconds"] > LONGEST or attempt.get("error") == "ReadTimeout":
-                findings.complain("I12", f"{operation.op} had no answer for {attempt['seconds']} s")
-            if status is not None and status >= 500 and status != 503:
-                findings.complain("I12", f"{operation.op} was answered {status}")
-            if status in (429, 503) and not attempt.get("retry_after"):
-                findings.complain("I12", f"{operation.op} was answered {status} without Retry-After")
-            if status is not None and status >= 400 and attempt.get("type") != "application/problem+json":
-                findings.complain("I12", f"{operation.op} was answered {status} as {attempt.get('type')}")

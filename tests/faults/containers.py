@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -47,12 +48,20 @@ class ContainerServer:
         """Wait until it does."""
         await eventually(self._ready, within=UP, every=0.05, what=f"{self.service} does not accept")
 
-    async def pause(self) -> None:
-        """Freeze all its processes: connections stay, and nothing is answered."""
+    async def freeze(self, seconds: float) -> None:
+        """For so long its processes stand still: connections stay, new ones are taken, and nothing is answered."""
         await self._stack.docker("pause", self.name)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await self._stack.docker("unpause", self.name)
 
-    async def resume(self) -> None:
-        await self._stack.docker("unpause", self.name)
+    async def slow_down(self, seconds: float, *, still: float = 0.4, alive: float = 0.1) -> None:
+        """For so long they get to work a fifth of the time."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await self.freeze(still)
+            await asyncio.sleep(alive)
 
     async def _ready(self) -> bool:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):

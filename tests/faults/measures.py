@@ -16,7 +16,7 @@ from outbox_log l join effect e on e.event_id = l.event_id and e.hop = 'taken'
 where l.topic = $1 and l.key not like 'poisoned-%' and l.logged_at >= $2 and l.logged_at < $3
 """
 
-Held = Mapping[str, Mapping[str, float]]
+Held = dict[str, Mapping[str, float]]
 
 
 async def slowest(dsn: str, since: float, until: float) -> float:

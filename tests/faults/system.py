@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import asyncpg
+
 from kgl_servicekit.bus.port import Bus
 from tests.faults.downstream import Downstream
 
@@ -138,6 +140,39 @@ class EventsSystem(Protocol):
 
     async def extra_worker(self) -> Process:
         """One more worker, not started."""
+        ...
+
+
+class DocumentsSystem(Protocol):
+    """The five services, and the stores behind them.
+
+    key          of an owner of a workspace, for its API
+    drafts_each  how many drafts each document has in the end
+    """
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def drafts_each(self) -> int: ...
+
+    def url(self, path: str) -> str:
+        """Where the service of a path answers."""
+        ...
+
+    def health(self, process: str) -> str:
+        """Where a process, such as `ingest-api`, says how it is."""
+        ...
+
+    async def rows(self, service: str, statement: str) -> list[asyncpg.Record]:
+        """From the database of one service, as a superuser."""
+        ...
+
+    async def vectors(self) -> Sequence[tuple[str, str]]:
+        """Document and chunk of each vector."""
+        ...
+
+    async def objects(self) -> frozenset[str]:
+        """The keys of the objects that are there."""
         ...
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kgl_servicekit.testing.polling import eventually
 from tests.stack.harness import Stack
-from tests.stack.watch import answers_at, ended_at, watching
+from tests.stack.watch import answers_at, ended_at, health_of, watching
 
 AWAY = 60.0
 BACK_WITHIN = 5.0
@@ -151,7 +151,7 @@ async def goes_and_comes_back(
     stack: Stack, server: str, dependency: str, concerned: Sequence[str], door: tuple[int, str | None], away: float
 ) -> None:
     """Take a server away for so many seconds, and see that readiness tells the truth of it both times."""
-    async with watching(stack, concerned, dependency) as watch:
+    async with watching(await health_of(stack, concerned), dependency) as watch:
         await stack.docker("stop", "--time", "10", stack.container(server))
         try:
             gone = await ended_at(stack, server)

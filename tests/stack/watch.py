@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,8 +32,10 @@ class Watch:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
             while True:
                 with contextlib.suppress(httpx.TransportError):
-                    told = (await client.get(f"{url}/ready")).json()
-                    reports.append((time.time(), told["dependencies"][dependency]["up"]))
+                    answer = await client.get(f"{url}/ready")
+                    told = answer.json()["dependencies"][dependency]
+                    goes_on = told["required"] and answer.status_code == 200  # it may not, without what it needs
+                    reports.append((time.time(), told["up"] or goes_on))
                 await asyncio.sleep(EVERY)
 
     async def ask_alive(self, process: str, url: str) -> None:
@@ -68,18 +70,19 @@ class Watch:
             assert any(up for _, up in reports), (process, reports)
 
 
+async def health_of(stack: Stack, processes: Iterable[str]) -> dict[str, str]:
+    """Where these processes say how they are."""
+    return {process: f"http://{await stack.address(process)}:8000/health" for process in processes}
+
+
 @asynccontextmanager
-async def watching(stack: Stack, processes: Sequence[str], dependency: str) -> AsyncIterator[Watch]:
-    """Ask these processes meanwhile."""
+async def watching(health: Mapping[str, str], dependency: str) -> AsyncIterator[Watch]:
+    """Ask these processes meanwhile; `health` tells where."""
     watch = Watch()
-    addresses = [(process, await stack.address(process)) for process in processes]
     asking = [
         work
-        for process, address in addresses
-        for work in (
-            watch.ask(process, f"http://{address}:8000/health", dependency),
-            watch.ask_alive(process, f"http://{address}:8000/health"),
-        )
+        for process, url in health.items()
+        for work in (watch.ask(process, url, dependency), watch.ask_alive(process, url))
     ]
     tasks = [asyncio.create_task(work) for work in asking]
     try:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import EventsFault, EventsStage, fault_class
 
 
 @fault_class
@@ -12,7 +12,7 @@ class BusRestarted(EventsFault):
     name = "F5"
     title = "bus restarted in good order"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         async for _ in stage.rounds(every=3.5):
             await stage.system.bus_server.restart(clean=True)
             await stage.healed()
@@ -25,7 +25,7 @@ class BusKilledAndEmptied(EventsFault):
     name = "F6"
     title = "bus killed; then emptied, and refilled"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         async for _ in stage.rounds(every=4.0):
             await stage.system.bus_server.restart(clean=False)
             await stage.healed()

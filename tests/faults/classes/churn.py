@@ -1,6 +1,6 @@
 """F20: members of the consumer groups come and go."""
 
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import EventsFault, EventsStage, fault_class
 from tests.faults.system import Process
 
 
@@ -11,7 +11,7 @@ class Rebalances(EventsFault):
     name = "F20"
     title = "a worker joins or leaves all the time"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         joined: list[Process] = []
         async for number in stage.rounds(every=3.0 if stage.times.long else 1.5, at_least=4):
             if number % 2 == 0:

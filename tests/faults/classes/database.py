@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import EventsFault, EventsStage, fault_class
 
 _OURS = "application_name like 'kgl-%' or usename <> 'postgres'"
 _MOST_CONNECTIONS = 3 * (8 + 2) + 5
@@ -22,7 +22,7 @@ class DatabaseEnds(EventsFault):
     title = "database killed; connections cut, and silent"
     through_proxy = True
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         link = stage.system.database_link
         assert link is not None
         async for number in stage.rounds(every=3.0, at_least=3):
@@ -42,7 +42,7 @@ class DatabaseRefuses(EventsFault):
     name = "F8"
     title = "sessions ended, lock held, no connection free, deadlocks"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         held = 20.0 if stage.times.long else 3.0
         async for number in stage.rounds(every=2.0, at_least=4):
             if number % 4 == 0:
@@ -57,7 +57,7 @@ class DatabaseRefuses(EventsFault):
                 await _deadlocks(stage, 10 if stage.times.long else 3)
             await stage.healed()
 
-    async def settled(self, stage: Stage) -> None:
+    async def settled(self, stage: EventsStage) -> None:
         """I13: no connection is left over."""
         (row,) = await stage.sql(
             f"select count(*) from pg_stat_activity where datname = current_database() and ({_OURS})"
@@ -68,7 +68,7 @@ class DatabaseRefuses(EventsFault):
 
 
 @asynccontextmanager
-async def _session(stage: Stage) -> AsyncIterator[asyncpg.Connection]:
+async def _session(stage: EventsStage) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(stage.system.dsn)
     try:
         yield connection
@@ -76,7 +76,7 @@ async def _session(stage: Stage) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def _take_all_connections(stage: Stage) -> None:
+async def _take_all_connections(stage: EventsStage) -> None:
     """Whoever asks now is refused; sessions that are open go on."""
     taken: list[asyncpg.Connection] = []
     try:
@@ -91,7 +91,7 @@ async def _take_all_connections(stage: Stage) -> None:
     stage.figures["connections_taken"] = len(taken)
 
 
-async def _deadlocks(stage: Stage, times: int) -> None:
+async def _deadlocks(stage: EventsStage, times: int) -> None:
     """Lock two counters in the other order than commands do."""
     met = 0
     for _ in range(times):

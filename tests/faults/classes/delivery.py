@@ -9,7 +9,7 @@ from uuid import uuid4
 from kgl_servicekit.bus.port import Bus, Record
 from tests.faults.contract import ITEMS, TAKEN
 from tests.faults.events_load import Mix
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import EventsFault, EventsStage, fault_class
 
 _MOST_TIMES = 4
 _REWIND = "update consumer_position set next = 0 where topic = any($1::text[])"
@@ -22,7 +22,7 @@ class DeliveredAgain(EventsFault):
     name = "F16"
     title = "every event 1 to 5 times; all read again from the beginning"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         stage.history.add("fault", "again")
         bus = await stage.system.bus()
         until = time.monotonic() + stage.times.faults / 2
@@ -35,7 +35,7 @@ class DeliveredAgain(EventsFault):
         await stage.healed()
         await asyncio.sleep(stage.times.faults / 3)
 
-    async def settled(self, stage: Stage) -> None:
+    async def settled(self, stage: EventsStage) -> None:
         """I10: read again when nothing else happens, all of it changes nothing."""
         before = await stage.sql(_SUM)
         for worker in stage.system.workers:
@@ -73,15 +73,15 @@ class DeliveredLate(EventsFault):
     settings: ClassVar[dict[str, str]] = {"KGL_SHUFFLE": "0.1"}
     mix = Mix(zipf=0.0, calls=0.02)
 
-    async def before(self, stage: Stage) -> None:
+    async def before(self, stage: EventsStage) -> None:
         stage.slowed = 0.5
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         async for _ in stage.rounds(every=2.0):
             await stage.healed()
 
 
-async def _repeat(bus: Bus, stage: Stage) -> int:
+async def _repeat(bus: Bus, stage: EventsStage) -> int:
     """Send some of what the bus holds once more, up to four times each, in its order."""
     repeated = 0
     for topic in (ITEMS.name, TAKEN.name):
@@ -109,7 +109,7 @@ async def _repeat(bus: Bus, stage: Stage) -> int:
     return repeated
 
 
-async def _behind(stage: Stage, bus: Bus) -> bool:
+async def _behind(stage: EventsStage, bus: Bus) -> bool:
     """Whether a subscription has not read to the end."""
     for topic in (ITEMS.name, TAKEN.name):
         ends = await bus.end_offsets(topic)

@@ -4,7 +4,7 @@ import asyncio
 from typing import ClassVar
 
 from tests.faults.events_load import Mix
-from tests.faults.stage import EventsFault, Stage, fault_class
+from tests.faults.stage import EventsFault, EventsStage, fault_class
 
 MOST_AMPLIFIED = 1.2
 MOST_FREE = 20
@@ -19,7 +19,7 @@ class DownstreamFails(EventsFault):
     title = "server outside answers 500 to all"
     mix = Mix(calls=0.1)
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         stage.history.add("fault", "500")
         downstream = stage.system.downstream
         downstream.mode = "500"
@@ -27,7 +27,7 @@ class DownstreamFails(EventsFault):
         downstream.mode = "ok"
         await stage.healed()
 
-    async def settled(self, stage: Stage) -> None:
+    async def settled(self, stage: EventsStage) -> None:
         """I6: how often it was asked for each job."""
         calls = stage.system.downstream.calls
         amplified = calls.total() / max(1, len(calls))
@@ -44,10 +44,10 @@ class Overload(EventsFault):
     title = "three times the load that is allowed"
     settings: ClassVar[dict[str, str]] = {"KGL_RATE_LIMIT_PER_MINUTE": "300"}
 
-    async def before(self, stage: Stage) -> None:
+    async def before(self, stage: EventsStage) -> None:
         stage.load.patience = 3.0
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         stage.history.add("fault", "overload")
         usual, stage.load.rate = stage.load.rate, stage.load.rate * 3
         stage.load.most_at_once *= 3
@@ -55,7 +55,7 @@ class Overload(EventsFault):
         stage.load.rate = usual
         await stage.healed()
 
-    async def settled(self, stage: Stage) -> None:
+    async def settled(self, stage: EventsStage) -> None:
         attempts = [line.data for line in stage.history.lines if line.what == "attempt"]
         refused = sorted(each["seconds"] for each in attempts if each.get("status") in (429, 503))
         stage.figures["refused"] = len(refused)
@@ -71,6 +71,6 @@ class ManyWritersOfOneKey(EventsFault):
     title = "50 writers on one key"
     mix = Mix(items=1, events=2, twins=0.2, replays=0.1, calls=0.02)
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         async for _ in stage.rounds(every=1.0):
             await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from tests.faults.checks import check_events
 from tests.faults.contract import ITEMS, SOURCE, WORKSPACE, ItemWritten
 from tests.faults.events_load import Mix
 from tests.faults.service import FaultsSettings, subscriptions
-from tests.faults.stage import SOON, EventsFault, Stage, fault_class
+from tests.faults.stage import SOON, EventsFault, EventsStage, fault_class
 from tests.faults.system import RawRecord
 
 LARGEST = 10 * 1024 * 1024
@@ -30,11 +30,11 @@ class Poison(EventsFault):
     def __init__(self) -> None:
         self._records: dict[str, RawRecord] = {}
 
-    async def before(self, stage: Stage) -> None:
+    async def before(self, stage: EventsStage) -> None:
         if stage.system.takeover >= SOON:
             stage.slowed = 0.2  # three deaths take half a minute, and what may have caused them is taken one by one
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         stage.history.add("fault", "poison")
         self._records = unreadable(getattr(stage.system, "largest_record", LARGEST))
         await stage.system.inject(ITEMS.name, [*self._records.values(), _unknown()])
@@ -48,7 +48,7 @@ class Poison(EventsFault):
     def injected(self) -> frozenset[str]:
         return frozenset(self._records)
 
-    async def settled(self, stage: Stage) -> None:
+    async def settled(self, stage: EventsStage) -> None:
         """I6; I5 before anything is mended; then mend, decide, and let all have its effect."""
         poison, worse = (line.wall for line in stage.history.lines if line.what == "fault")
         stage.figures["p99_beside_poison_s"] = await measures.slowest(stage.system.dsn, poison, worse)
@@ -66,7 +66,7 @@ class Poison(EventsFault):
             stage.findings.complain("I5", "what was redriven does not come to an end")
         self._records = {}
 
-    async def _decide(self, stage: Stage) -> None:
+    async def _decide(self, stage: EventsStage) -> None:
         settings = FaultsSettings(database_url=stage.system.dsn, env="test")
         named = {each.name: each for each in subscriptions("faults", settings)}
         database = Database(stage.system.dsn, service=SOURCE)

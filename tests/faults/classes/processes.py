@@ -9,7 +9,7 @@ from typing import ClassVar
 from kgl_servicekit.failpoints import NAMES
 from kgl_servicekit.testing.polling import eventually
 from tests.faults.events_load import Mix
-from tests.faults.stage import SOON, EventsFault, Stage, fault_class
+from tests.faults.stage import SOON, EventsFault, EventsStage, fault_class
 from tests.faults.system import Process
 
 LONGEST_END = 10.0
@@ -22,7 +22,7 @@ class KilledAtRandom(EventsFault):
     name = "F1"
     title = "kill -9 of API and workers at random"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         processes: Sequence[Process] = [stage.system.api, *stage.system.workers]
         kills = 0
         async for _ in stage.rounds(every=1.0):
@@ -46,10 +46,10 @@ class KilledAtNamedPlaces(EventsFault):
     places = tuple(name for name in NAMES if name != "object.written")
     seldom: ClassVar[dict[str, float]] = {"transaction.before": 0.05, "transaction.flushed": 0.05, "relay.read": 0.1}
 
-    async def before(self, stage: Stage) -> None:
+    async def before(self, stage: EventsStage) -> None:
         stage.slowed = 0.15  # after a death, what it may have died of is taken one by one
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         stage.history.add("fault", "failpoints")
         wanted, seconds = (20, 120.0) if stage.times.long else (1, 20.0)
         deaths: dict[str, int] = {}
@@ -64,13 +64,13 @@ class KilledAtNamedPlaces(EventsFault):
         if never := [place for place, count in deaths.items() if count == 0]:
             stage.findings.complain("F2", f"nobody died at {', '.join(never)}")
 
-    def _chosen(self, stage: Stage) -> Sequence[str]:
+    def _chosen(self, stage: EventsStage) -> Sequence[str]:
         """All places; in a short run four of them, where each death takes long."""
         if stage.times.long or stage.system.takeover < SOON:
             return self.places
         return stage.dice.sample(self.places, 4)
 
-    async def _armed(self, stage: Stage, failpoint: str) -> None:
+    async def _armed(self, stage: EventsStage, failpoint: str) -> None:
         """Both workers begin anew, to die there."""
         for worker in stage.system.workers:
             worker.change(KGL_FAILPOINT=failpoint)
@@ -78,11 +78,11 @@ class KilledAtNamedPlaces(EventsFault):
             await worker.start(ready=False)
 
 
-def _deaths(stage: Stage) -> int:
+def _deaths(stage: EventsStage) -> int:
     return sum(worker.deaths for worker in stage.system.workers)
 
 
-async def _died(stage: Stage, times: int) -> bool:
+async def _died(stage: EventsStage, times: int) -> bool:
     return _deaths(stage) >= times
 
 
@@ -93,7 +93,7 @@ class RestartedInTurn(EventsFault):
     name = "F3"
     title = "rolling restart of API and workers"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         processes: Sequence[Process] = [*stage.system.workers, stage.system.api]
         slowest = 0.0
         async for number in stage.rounds(every=0.5, at_least=len(processes)):
@@ -108,7 +108,7 @@ class RestartedInTurn(EventsFault):
         if slowest > LONGEST_END:
             stage.findings.complain("F3", f"a process took {slowest:.0f} s to end")
 
-    async def settled(self, stage: Stage) -> None:
+    async def settled(self, stage: EventsStage) -> None:
         if failed := sum(1 for line in stage.history.lines if line.what in ("unknown", "fail")):
             stage.findings.complain("F3", f"{failed} commands failed")
 
@@ -120,7 +120,7 @@ class Frozen(EventsFault):
     name = "F4"
     title = "SIGSTOP for longer than all leases, then SIGCONT"
 
-    async def during(self, stage: Stage) -> None:
+    async def during(self, stage: EventsStage) -> None:
         seconds = 15.0 if stage.times.long else 7.0
         async for number in stage.rounds(every=seconds + 1):
             worker = stage.system.workers[number % len(stage.system.workers)]

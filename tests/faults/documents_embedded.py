@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
+
 import kgl_auth.bootstrap
 import kgl_content.bootstrap
 import kgl_graph.bootstrap
@@ -48,33 +50,64 @@ PREFIXES = {
 
 
 @dataclass(slots=True)
-class DocumentsSystem:
-    """`dsns` are superusers of the databases; `objects` is the folder of files, unless there is `s3`."""
+class EmbeddedDocuments:
+    """`dsns` are superusers of the databases; `folder` is that of the files, unless there is `s3`.
+
+    No module runs, so that there are no drafts.
+    """
 
     dsns: Mapping[str, str]
-    apis: dict[str, ManagedProcess]
-    workers: dict[str, ManagedProcess]
-    objects: Path
+    folder: Path
     vectors_switch: Path
     key: str = ""
     user: UUID | None = None
     s3: S3Server | None = None
     s3_link: Proxy | None = None
     issuer: Issuer | None = None
-    processes: list[ManagedProcess] = field(default_factory=list)
+    processes: dict[str, ManagedProcess] = field(default_factory=dict)
+    drafts_each: int = 0
 
     def url(self, path: str) -> str:
         """Where the service of a path answers."""
         first = path.split("/", 2)[1]
-        return f"http://127.0.0.1:{self.apis[PREFIXES.get(first, first)].port}"
+        return f"http://127.0.0.1:{self.processes[f'{PREFIXES.get(first, first)}-api'].port}"
 
-    def vectors(self, mode: str) -> None:
+    def health(self, process: str) -> str:
+        """Where a process says how it is."""
+        return f"http://127.0.0.1:{self.processes[process].port}/health"
+
+    async def rows(self, service: str, statement: str) -> list[asyncpg.Record]:
+        """From the database of one service."""
+        connection = await asyncpg.connect(self.dsns[service])
+        try:
+            found: list[asyncpg.Record] = await connection.fetch(statement)
+            return found
+        finally:
+            await connection.close()
+
+    async def vectors(self) -> list[tuple[str, str]]:
+        """Document and chunk of each."""
+        statement = "select document_id::text, chunk_id::text from chunk_vector"
+        return [tuple(row) for row in await self.rows("graph", statement)]
+
+    async def objects(self) -> frozenset[str]:
+        """Their keys."""
+        if self.s3 is not None:
+            with self.s3.lock:
+                return frozenset(self.s3.bucket.objects)
+        return await asyncio.to_thread(_files, self.folder)
+
+    def break_vectors(self, mode: str) -> None:
         """How the vector store is from now on; see graph_service.py."""
         self.vectors_switch.write_text(mode)
 
 
+def _files(folder: Path) -> frozenset[str]:
+    return frozenset(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 @asynccontextmanager
-async def documents_system(system: EmbeddedSystem, *, s3: bool = False) -> AsyncIterator[DocumentsSystem]:
+async def documents_embedded(system: EmbeddedSystem, *, s3: bool = False) -> AsyncIterator[EmbeddedDocuments]:
     """Fresh, ready, with an owner and his key."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kgl-faults-objects-")))
@@ -84,14 +117,14 @@ async def documents_system(system: EmbeddedSystem, *, s3: bool = False) -> Async
         }
         bus = await stack.enter_async_context(system.buses.database())
         await migrate_bus(bus.owner, bus.service.partition("//")[2].partition("@")[0])
-        made = DocumentsSystem(
-            {name: each.superuser for name, each in roles.items()}, {}, {}, folder / "objects", folder / "vectors"
+        made = EmbeddedDocuments(
+            {name: each.superuser for name, each in roles.items()}, folder / "objects", folder / "vectors"
         )
         common = {
             "KGL_ENV": "test",
             "KGL_PUBLIC_URL": _PUBLIC,
             "KGL_BUS_URL": bus.service,
-            "KGL_OBJECT_DIR": str(made.objects),
+            "KGL_OBJECT_DIR": str(made.folder),
             "KGL_RATE_LIMIT_PER_MINUTE": "1000000",
             "KGL_POOL_SIZE": "4",
             "KGL_LOG_LEVEL": "WARNING",
@@ -112,11 +145,11 @@ async def documents_system(system: EmbeddedSystem, *, s3: bool = False) -> Async
         await _add_owner(made, roles["auth"], bus)
         _add_processes(system, made, common, roles)
         stack.push_async_callback(_end, made)
-        await asyncio.gather(*(process.start() for process in made.processes))
+        await asyncio.gather(*(process.start() for process in made.processes.values()))
         yield made
 
 
-async def _add_owner(made: DocumentsSystem, auth: Roles, bus: Roles) -> None:
+async def _add_owner(made: EmbeddedDocuments, auth: Roles, bus: Roles) -> None:
     settings = AuthSettings(
         env="test", database_url=auth.service, bus_url=bus.service, public_url=_PUBLIC, argon2_memory_kib=64
     )
@@ -152,25 +185,24 @@ async def _enable_nobody(tx: Transaction, workspace: UUID) -> None:
 
 
 def _add_processes(
-    system: EmbeddedSystem, made: DocumentsSystem, common: Mapping[str, str], roles: Mapping[str, Roles]
+    system: EmbeddedSystem, made: EmbeddedDocuments, common: Mapping[str, str], roles: Mapping[str, Roles]
 ) -> None:
     auth = free_port()
     for name in SERVICES:
         module = "tests.faults.graph_service" if name == "graph" else f"kgl_{name}"
-        for role, kept in (("api", made.apis), ("worker", made.workers)):
-            port = auth if (name, role) == ("auth", "api") else free_port()
+        for role in ("api", "worker"):
+            process = f"{name}-{role}"
+            port = auth if process == "auth-api" else free_port()
             environment = {
                 **common,
                 "KGL_DATABASE_URL": roles[name].service,
-                "KGL_WORKER_NAME": f"{name}-{role}",
+                "KGL_WORKER_NAME": process,
                 "KGL_AUTH_URL": f"http://127.0.0.1:{auth}",
             }
-            command = (module, [role, "--port", str(port)])
-            log = LOGS / f"{name}-{role}.log"
-            kept[name] = ManagedProcess(system.nursery, f"{name}-{role}", command, environment, port=port, log=log)
-            made.processes.append(kept[name])
+            command, log = (module, [role, "--port", str(port)]), LOGS / f"{process}.log"
+            made.processes[process] = ManagedProcess(system.nursery, process, command, environment, port=port, log=log)
 
 
-async def _end(made: DocumentsSystem) -> None:
-    for process in made.processes:
+async def _end(made: EmbeddedDocuments) -> None:
+    for process in made.processes.values():
         await process.kill()
