@@ -68,7 +68,7 @@ def check_uploads(findings: Findings, operations: Sequence[Operation], state: Do
 
 
 def check_changes(findings: Findings, operations: Sequence[Operation], state: DocumentsState) -> None:
-    """I1, I2, I8: a document has the versions that it was given, and is gone when it was deleted, and only then."""
+    """I1, I2, I8: a document has the versions that it was given, with a receipt each; it is gone only when deleted."""
     changes = defaultdict[str, Counter[tuple[str, str]]](Counter)
     for operation in operations:
         if (document := operation.asked.get("document")) is not None:
@@ -78,6 +78,7 @@ def check_changes(findings: Findings, operations: Sequence[Operation], state: Do
         least = 1 + asked["version", "ok"]
         findings.lost += max(0, least - versions)
         findings.doubled += max(0, versions - least - asked["version", "unknown"])
+        findings.lost += max(0, versions - state.accepted[document])
         findings.doubled += max(0, state.accepted[document] - versions)
         gone, deleted = document in state.deleted, asked["delete", "ok"] > 0
         if gone != deleted and not (gone and asked["delete", "unknown"]):

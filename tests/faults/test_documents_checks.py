@@ -67,6 +67,7 @@ def there(state: DocumentsState, document: str, name: str) -> DocumentsState:
         live={**state.live, document: 0},
         names={**state.names, document: name},
         versions={**state.versions, document: 1},
+        accepted=state.accepted | Counter([document]),
         indexed={**state.indexed, document: 1},
         drafts=state.drafts + Counter([document]),
     )
@@ -86,8 +87,9 @@ def test_a_good_run_has_no_findings() -> None:
     [
         ({"deleted": frozenset(), "versions": {"a": 2}}, 1, 0),  # a document is not there
         ({"versions": {"a": 1, "b": 1}, "accepted": Counter("ab"), "indexed": {"a": 1}}, 1, 0),  # a version is not
-        ({"versions": {"a": 3, "b": 1}, "indexed": {"a": 3}}, 0, 1),  # a version came twice
-        ({"accepted": Counter({"a": 3, "b": 1})}, 0, 1),  # a receipt did
+        ({"versions": {"a": 3, "b": 1}, "accepted": Counter("aaab"), "indexed": {"a": 3}}, 0, 1),  # one came twice
+        ({"accepted": Counter("aaab")}, 0, 1),  # its receipt did
+        ({"accepted": Counter("ab")}, 1, 0),  # its receipt is not there
         ({"deleted": frozenset({"a", "b"}), "live": {}, "chunks": {}, "vectors": {}, "drafts": Counter()}, 1, 0),
         ({"live": {"a": None}}, 1, 0),  # it was never parsed
         ({"chunks": {"a": Counter(["c1"])}, "vectors": {"a": Counter(["c1"])}}, 1, 0),
@@ -132,7 +134,8 @@ def test_an_upload_that_was_accepted_is_there_once() -> None:
 def test_a_version_that_is_unknown_may_be_there_once(versions: int, doubled: int) -> None:
     history, state = run()
     command(history, "version", "a", "unknown", 2)
-    changed = replace(state, versions={"a": versions, "b": 1}, indexed={"a": versions})
+    accepted = Counter({"a": versions, "b": 1})
+    changed = replace(state, versions={"a": versions, "b": 1}, accepted=accepted, indexed={"a": versions})
     assert figures(check_documents(history, changed)) == (0, doubled, 0, 0)
 
 
@@ -141,7 +144,9 @@ def test_a_deletion_that_is_unknown_may_have_been_done() -> None:
     command(history, "upload", "c")
     command(history, "delete", "c", "unknown")
     done = {**state.receipts, "receipt of upload-c-1": "done"}
-    changed = replace(state, versions={**state.versions, "c": 1}, deleted=frozenset("bc"), receipts=done)
+    changed = replace(
+        state, versions={**state.versions, "c": 1}, accepted=Counter("aabc"), deleted=frozenset("bc"), receipts=done
+    )
     assert figures(check_documents(history, changed)) == (0, 0, 0, 0)
 
 
