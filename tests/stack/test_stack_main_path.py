@@ -46,15 +46,20 @@ async def test_three_ingest_workers_share_the_work_and_one_that_is_killed_loses_
 
 async def members(stack: Stack) -> set[str]:
     """The members of ingest's group that have partitions, as the broker tells them."""
-    password = stack.settings["KGL_KAFKA_ADMIN_PASSWORD"]
-    login = (
-        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config="
-        f'org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="{password}";'
-    )
     script = (
-        f"echo '{login}' > /tmp/admin && /opt/kafka/bin/kafka-consumer-groups.sh --bootstrap-server kafka:9095 "
+        f"{admin_login(stack)} && /opt/kafka/bin/kafka-consumer-groups.sh --bootstrap-server kafka:9095 "
         "--command-config /tmp/admin --describe --group ingest.operations --members"
     )
     said = await stack.docker("exec", stack.container("kafka"), "sh", "-c", script)
     rows = [line.split() for line in said.splitlines() if line.startswith("ingest.operations")]
     return {row[1] for row in rows if int(row[4]) > 0}
+
+
+def admin_login(stack: Stack) -> str:
+    """A command in the broker's container that leaves its administrator's login in /tmp/admin."""
+    password = stack.settings["KGL_KAFKA_ADMIN_PASSWORD"]
+    login = (
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config="
+        f'org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="{password}";'
+    )
+    return f"echo '{login}' > /tmp/admin"
