@@ -24,7 +24,9 @@ async def read_searchable(objects: ObjectStore, embedder: Embedder, key: str, sh
     try:
         content = await objects.get(key)
     except ObjectMissing as missing:
-        raise JobFailed("chunks_missing", "The chunks of this version are not in the object store.") from missing
+        # ingest removes those of deleted documents, and that this is one may be heard of a moment later
+        sentence = "The chunks of this version are not in the object store."
+        raise JobFailed("chunks_missing", sentence, retry=True) from missing
     if hashlib.sha256(content).hexdigest() != sha256:
         raise JobFailed("chunks_damaged", "The chunks in the object store are not those that were parsed.")
     chunks = read_chunks(content)

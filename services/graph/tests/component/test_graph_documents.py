@@ -57,8 +57,21 @@ async def test_chunks_that_are_missing_or_damaged_fail_the_job_with_a_code(graph
     for event in (missing, damaged):
         await graph.hear(event)
     await graph.work()
-    failed = await graph.rows("select error_code from job where state = 'failed' order by error_code")
+    failed = await graph.rows("select error_code from job order by error_code")
     assert [row["error_code"] for row in failed] == ["chunks_damaged", "chunks_missing"]
+
+
+async def test_chunks_that_went_with_their_document_are_superseded(graph: GraphKit) -> None:
+    event, operation = await graph.parsed(uuid7(), 1, ["x"]), uuid7()
+    await graph.hear(event, operation=operation)
+    await graph.objects.delete(event.chunks_object)
+    await graph.work()
+    assert (await told_stages(graph.database, operation))["graph.index"] == "retrying"
+    await graph.hear(deleted(event.document_id, 1))
+    await graph.database.run((), call_back, None)
+    await graph.work()
+    assert (await told_stages(graph.database, operation))["graph.index"] == "superseded"
+    assert await graph.rows("select 1 from job where state = 'failed'") == []
 
 
 async def test_an_entity_stays_while_another_document_speaks_of_it(graph: GraphKit) -> None:
