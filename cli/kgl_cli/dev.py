@@ -10,14 +10,9 @@ from kgl_cli.system import embedded_system
 
 
 async def serve(home: Home, port: int | None, console: Console) -> int:
-    """Serve until cancelled; 1 when another `kgl dev` runs on this home already."""
-    running = home.running()
-    if running is not None:
-        console.print(f"A kgl dev runs on this KGL_HOME already: {running.url} (pid {running.pid}).")
-        return 1
-    chosen, moved = (port, False) if port is not None else home.port()
+    """Serve until cancelled; raises HomeRefused when another `kgl dev` has this home already."""
     begun = time.monotonic()
-    async with embedded_system(home, chosen) as credentials:
+    async with embedded_system(home, port) as (credentials, moved):
         if moved:
             console.print("The port has changed: access tokens issued before are void, API keys stay valid.")
         console.print(f"ready after {time.monotonic() - begun:.1f} s")

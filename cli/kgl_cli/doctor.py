@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-from kgl_cli.home import Home
+from kgl_cli.home import Home, HomeRefused
 from kgl_cli.postgres import Databases
 from kgl_cli.stack.docker import Compose, DockerFailed, containers
 from kgl_cli.system import BUILDERS
@@ -84,11 +84,13 @@ def _in_container(compose: Compose, service: str, drift: bool) -> list[Finding]:
 
 
 async def _embedded(home: Home, drift: bool) -> list[Finding]:
-    """On the databases of this home, whether `kgl dev` runs or not."""
+    """On the databases of this home, whether `kgl dev` runs or not; while one starts, that is all there is to say."""
     found = [] if home.running() else [_system("process", "no kgl dev runs on this KGL_HOME", "make dev")]
     async with AsyncExitStack() as stack:
         try:
             databases = await stack.enter_async_context(databases_of(home))
+        except HomeRefused as refused:
+            return [_system("process", str(refused), "wait until kgl dev says that it is ready")]
         except Exception as error:  # a server that does not start tells so in many ways
             what = f"the databases cannot be opened: {error}"
             return [*found, _system("database", what, f"look at {home.postgres}/log, or at KGL_POSTGRES_URL")]

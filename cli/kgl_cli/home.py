@@ -6,6 +6,7 @@ secrets.json        passwords of the database roles (0600)
 keys.json           API keys of the first owner and of the built-in reader (0600)
 credentials.json    first owner, workspace and API key, by public URL (0600)
 run.json            pid, port and URL of a running `kgl dev`
+dev.lock            held by a `kgl dev`, server.lock by whatever uses the databases (`locks.py`)
 port                the port of the public URL, which issuer and cookies are bound to
 """
 
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 
+from kgl_cli import flock
 from kgl_servicekit.identity.credential import ApiKey
 
 
@@ -88,12 +89,20 @@ class Home:
         return (self.path / "secrets.json").exists()
 
     def running(self) -> Running | None:
-        """The `kgl dev` that runs on this home, if one does."""
-        found = _read(self.path / "run.json")
-        if found is None:
+        """The `kgl dev` that is ready on this home, if one is, however busy."""
+        if self.dev() is None:
             return None
-        running = Running(**found)
-        return running if psutil.pid_exists(running.pid) and _listens(running.port) else None
+        found = _read(self.path / "run.json")
+        return None if found is None else Running(**found)
+
+    def dev(self) -> int | None:
+        """The pid of the `kgl dev` of this home, ready or not, if there is one."""
+        try:
+            file = (self.path / "dev.lock").open()
+        except FileNotFoundError:
+            return None
+        with file:
+            return None if flock.shared(file) else int(file.read() or 0)
 
     def write_running(self, running: Running) -> None:
         _write(self.path / "run.json", {"pid": running.pid, "port": running.port, "url": running.url})
@@ -184,12 +193,6 @@ def _write(path: Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _is_free(port: int) -> bool:

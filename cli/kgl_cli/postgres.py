@@ -3,12 +3,16 @@
 import asyncio
 import os
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from kgl_cli import flock
 from kgl_cli.home import Home
+from kgl_cli.locks import server_lock
 from kgl_servicekit.database.bootstrap import DatabasePlan, create_databases
 
 DATABASES = ("kgl_auth", "kgl_ingest", "kgl_graph", "kgl_content", "kgl_publish", "kgl_bus")
@@ -32,6 +36,17 @@ class Databases:
         host = parts.netloc.rpartition("@")[2]
         login = f"{role}:{quote(self.passwords[role], safe='')}"
         return urlunsplit(parts._replace(netloc=f"{login}@{host}", path=f"/{database}"))
+
+
+@asynccontextmanager
+async def used_databases(home: Home) -> AsyncIterator[Databases]:
+    """The databases, for whoever uses them beside others; the last one stops the server. Raises HomeRefused."""
+    async with server_lock(home) as lock:
+        try:
+            yield await open_databases(home)
+        finally:
+            if flock.alone(lock):
+                await asyncio.to_thread(stop_server, home)
 
 
 async def open_databases(home: Home) -> Databases:

@@ -18,7 +18,8 @@ from kgl_auth.settings import AuthSettings
 from kgl_cli.edge import App, Edge
 from kgl_cli.first_owner import ensure_first_owner
 from kgl_cli.home import Credentials, Home, Running
-from kgl_cli.postgres import Databases, open_databases, stop_server
+from kgl_cli.locks import only_dev
+from kgl_cli.postgres import Databases, used_databases
 from kgl_cli.reader import run_reader
 from kgl_content.settings import ContentSettings
 from kgl_graph.settings import GraphSettings
@@ -43,28 +44,35 @@ class WorkerEnded(Exception):
 
 
 @asynccontextmanager
-async def embedded_system(home: Home, port: int) -> AsyncIterator[Credentials]:
-    """A whole system on http://localhost:<port>, ready when this yields; Postgres is stopped in the end."""
+async def embedded_system(home: Home, port: int | None = None) -> AsyncIterator[tuple[Credentials, bool]]:
+    """A whole system on http://localhost:<port>, ready when this yields; the only one of its home, or HomeRefused.
+
+    And whether its port differs from the last one's: then tokens issued before are void.
+    """
+    with only_dev(home):
+        chosen, moved = (port, False) if port is not None else home.port()
+        async with used_databases(home) as databases, _served(home, databases, chosen) as credentials:
+            yield credentials, moved
+
+
+@asynccontextmanager
+async def _served(home: Home, databases: Databases, port: int) -> AsyncIterator[Credentials]:
     url = f"http://localhost:{port}"
-    databases = await open_databases(home)
-    try:
-        bus = PostgresBus(databases.service("kgl_bus"), worker="dev")
-        services = {name: built(name, home, databases, bus, url) for name in BUILDERS}
-        await _migrate(databases, list(services.values()))
-        async with AsyncExitStack() as stack:
-            apis: dict[str, App] = {}
-            for name, service in services.items():
-                app = service.api()
-                await stack.enter_async_context(app.router.lifespan_context(app))
-                apis |= dict.fromkeys(BUILDERS[name][2], app)
-            await stack.enter_async_context(_serving(Edge(url, apis), port))
-            credentials = await ensure_first_owner(home, services["auth"], url)
-            await stack.enter_async_context(_working(list(services.values()), bus, credentials))
-            home.write_running(Running(pid=os.getpid(), port=port, url=url))
-            stack.callback(home.clear_running)
-            yield credentials
-    finally:
-        await asyncio.to_thread(stop_server, home)
+    bus = PostgresBus(databases.service("kgl_bus"), worker="dev")
+    services = {name: built(name, home, databases, bus, url) for name in BUILDERS}
+    await _migrate(databases, list(services.values()))
+    async with AsyncExitStack() as stack:
+        apis: dict[str, App] = {}
+        for name, service in services.items():
+            app = service.api()
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            apis |= dict.fromkeys(BUILDERS[name][2], app)
+        await stack.enter_async_context(_serving(Edge(url, apis), port))
+        credentials = await ensure_first_owner(home, services["auth"], url)
+        await stack.enter_async_context(_working(list(services.values()), bus, credentials))
+        home.write_running(Running(pid=os.getpid(), port=port, url=url))
+        stack.callback(home.clear_running)
+        yield credentials
 
 
 async def _migrate(databases: Databases, services: Sequence[Service]) -> None:

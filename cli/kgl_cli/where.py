@@ -1,6 +1,5 @@
 """Which system a command is about, compose or embedded, and how its services are asked there."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import TypeVar
 
 import orjson
 
-from kgl_cli.home import Home
-from kgl_cli.postgres import Databases, open_databases, stop_server
+from kgl_cli.home import Home, HomeRefused
+from kgl_cli.postgres import Databases, used_databases
 from kgl_cli.stack import environment
 from kgl_cli.stack.docker import Compose
 from kgl_cli.system import built
@@ -54,13 +53,14 @@ def told_by(compose: Compose, service: str, *words: str, of: Callable[..., T], s
 
 @asynccontextmanager
 async def databases_of(home: Home) -> AsyncIterator[Databases]:
-    """The databases of the embedded system, whether `kgl dev` runs or not; what was started for it is stopped."""
-    runs = home.running() is not None
-    try:
-        yield await open_databases(home)
-    finally:
-        if not runs:
-            await asyncio.to_thread(stop_server, home)
+    """The databases of the embedded system, whether `kgl dev` runs or not.
+
+    Raises HomeRefused while one starts, which migrates them.
+    """
+    if home.running() is None and (starting := home.dev()) is not None:
+        raise HomeRefused(f"A kgl dev starts or ends on this KGL_HOME (pid {starting}); ask again in a moment.")
+    async with used_databases(home) as databases:
+        yield databases
 
 
 def service_of(home: Home, databases: Databases, name: str, worker: str) -> Service:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kgl_cli.home import Credentials, Home, HomeRefused, Running, free_port
+from kgl_cli.locks import only_dev
 
 CREDENTIALS = Credentials(
     url="http://localhost:1", email="e", password="p", workspace_id="w", workspace="lab", api_key="k", module_key="m"
@@ -48,16 +49,22 @@ def test_a_port_is_kept_until_it_is_taken(home: Home) -> None:
     assert (moved, other != port) == (True, True)
 
 
-def test_a_process_that_is_gone_does_not_run(home: Home) -> None:
-    assert home.running() is None
-    home.write_running(Running(pid=2**22 - 1, port=9, url="http://localhost:9"))
-    assert home.running() is None
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        running = Running(pid=os.getpid(), port=listening.getsockname()[1], url="x")
+def test_a_dev_that_is_gone_does_not_run_and_one_at_a_time_has_a_home(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgl_cli.locks._LOOKED_AT", 0.0)
+    running = Running(pid=os.getpid(), port=9, url="http://localhost:9")
+    home.write_running(running)
+    assert (home.dev(), home.running()) == (None, None)
+    with only_dev(home):
+        assert (home.dev(), home.running()) == (os.getpid(), None)
+        with pytest.raises(HomeRefused, match=f"starts or ends on this KGL_HOME .pid {os.getpid()}"), only_dev(home):
+            pass
         home.write_running(running)
         assert home.running() == running
+        with pytest.raises(HomeRefused, match="runs on this KGL_HOME already: http://localhost:9"), only_dev(home):
+            pass
+    assert (home.dev(), home.running()) == (None, None)
 
 
 def test_roots_home_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -57,9 +57,8 @@ async def _system(home: Home, console: Console, target: str | None) -> AsyncIter
         console.print(f"using the kgl dev at {known.url}")
         yield known
         return
-    port, moved = home.port()
     begun = time.monotonic()
-    async with embedded_system(home, port) as credentials:
+    async with embedded_system(home) as (credentials, moved):
         if moved:
             console.print("The port has changed: access tokens issued before are void, API keys stay valid.")
         console.print(f"started on {credentials.url} in {time.monotonic() - begun:.1f} s (pid {os.getpid()})")

@@ -26,9 +26,10 @@ class DatabasePlan:
 
 
 async def create_databases(superuser_url: str, plans: Sequence[DatabasePlan]) -> None:
-    """Create what is missing and set the passwords."""
+    """Create what is missing and set the passwords; one at a time, since roles cannot be changed by two at once."""
     server: Connection = await asyncpg.connect(superuser_url)
     try:
+        await server.execute("select pg_advisory_lock(hashtext('kgl_create_databases'))")
         for plan in plans:
             await _role(server, f"{plan.name}_owner", plan.owner_password)
             if not await server.fetchval("select true from pg_database where datname = $1", plan.name):
@@ -37,10 +38,10 @@ async def create_databases(superuser_url: str, plans: Sequence[DatabasePlan]) ->
             if plan.service_password is not None:
                 await _role(server, plan.name, plan.service_password)
                 await server.execute(f'grant connect on database "{plan.name}" to "{plan.name}"')
+        for plan in plans:
+            await _inside(superuser_url, plan)
     finally:
         await server.close()
-    for plan in plans:
-        await _inside(superuser_url, plan)
 
 
 async def _role(server: Connection, role: str, password: str) -> None:
