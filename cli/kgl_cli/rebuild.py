@@ -5,13 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from kgl_cli.home import Home
-from kgl_cli.postgres import open_databases
-from kgl_cli.stack import environment
-from kgl_cli.stack.docker import Compose
 from kgl_cli.system import BUILDERS
-from kgl_cli.where import in_worker, service_of
+from kgl_cli.where import NoSystem, compose_of, databases_of, in_worker, service_of
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning
+from kgl_servicekit.service import Service
 
 
 async def rebuild(home: Home, folder: Path, console: Console, service: str, name: str, *, embedded: bool) -> int:
@@ -19,22 +17,29 @@ async def rebuild(home: Home, folder: Path, console: Console, service: str, name
     if service not in BUILDERS:
         console.print(f"[red]There is no service {service}; there are {', '.join(BUILDERS)}.[/red]")
         return 2
-    path = environment.file_of(folder)
-    if path.exists() and not embedded:
-        return Compose(path).run(*in_worker(service, "rebuild", name))
-    if home.running() is None:
-        console.print(f"[red]A rebuild needs a system at work: there is no {path}, and no `make dev` runs here.[/red]")
+    try:
+        compose = compose_of(home, folder, embedded=embedded)
+    except NoSystem as none:
+        console.print(f"[red]{none}[/red]")
         return 2
-    databases = await open_databases(home)
-    made = service_of(home, databases, service, "rebuild")
-    names = made.rebuild_names
+    if compose is not None:
+        return compose.run(*in_worker(service, "rebuild", name))
+    if home.dev() is None:
+        console.print(f"[red]A rebuild needs a system at work, and no kgl dev runs on {home.path}; `make dev`.[/red]")
+        return 2
+    async with databases_of(home) as databases:
+        return await _embedded(service_of(home, databases, service, "rebuild"), console, name)
+
+
+async def _embedded(service: Service, console: Console, name: str) -> int:
+    names = service.rebuild_names
     if name not in names:
-        console.print(f"[red]{service} has {', '.join(names) or 'nothing'} to rebuild.[/red]")
+        console.print(f"[red]{service.name} has {', '.join(names) or 'nothing'} to rebuild.[/red]")
         return 2
     try:
-        rebuilt = await made.rebuild(name)
+        rebuilt = await service.rebuild(name)
     except (RebuildRunning, RebuildLost, RebuildIncomplete, Unavailable) as refused:
         console.print(f"[red]{refused}[/red]")
         return 1
-    console.print(f"{service} {name}: {rebuilt.keys} keys")
+    console.print(f"{service.name} {name}: {rebuilt.keys} keys")
     return 0

@@ -117,6 +117,9 @@ async def test_a_rebuild_is_run_by_the_worker_of_the_service(tmp_path: Path, mon
     out = io.StringIO()
     console, home = Console(file=out, width=200), Home(tmp_path)
     assert await rebuild(home, tmp_path, console, "publish", "items", embedded=False) == 2
+    assert "There is neither" in out.getvalue()
+    home.passwords(["kgl_publish"])
+    assert await rebuild(home, tmp_path, console, "publish", "items", embedded=False) == 2
     assert "needs a system at work" in out.getvalue()
     docker(tmp_path, monkeypatch)
     assert await rebuild(home, tmp_path, console, "publish", "items", embedded=False) == 3
