@@ -1,6 +1,6 @@
 """Receipts: what a client gets for an accepted request, and how each stage stands."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -45,7 +45,7 @@ class Stage(BaseModel):
 
 
 class Receipt(BaseModel):
-    """An accepted request: its plan and how far it is. Ended when every required stage has."""
+    """An accepted request: its plan and how far it is. Ended when every required stage has, or when one has failed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,5 +63,8 @@ class Receipt(BaseModel):
         cls, id: UUID, kind: str, subject: Subject, stages: tuple[PlannedStage, ...], at: datetime
     ) -> "Receipt":
         """The first receipt of an operation: every stage waits."""
-        planned = tuple(Stage(name=stage.name, required=stage.required) for stage in stages)
+        planned = tuple(
+            Stage(name=stage.name, required=stage.required, deadline_at=at + timedelta(seconds=stage.deadline_seconds))
+            for stage in stages
+        )
         return cls(id=id, kind=kind, subject=subject.id, subject_type=subject.type, stages=planned, created_at=at)

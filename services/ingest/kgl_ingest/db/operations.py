@@ -43,7 +43,8 @@ set ordinal = case when excluded.planned then excluded.ordinal else s.ordinal en
     place = greatest(s.place, excluded.place),
     state = case when excluded.place > s.place then excluded.state else s.state end,
     run = greatest(s.run, excluded.run),
-    attempt = case when excluded.run >= s.run then greatest(s.attempt, excluded.attempt) else s.attempt end,
+    attempt = case when excluded.run > s.run then excluded.attempt
+                   when excluded.run = s.run then greatest(s.attempt, excluded.attempt) else s.attempt end,
     holder = case when excluded.place > s.place then excluded.holder else s.holder end,
     error = case when excluded.place > s.place then excluded.error else s.error end,
     next_retry_at = case when excluded.place > s.place then excluded.next_retry_at else s.next_retry_at end,

@@ -117,6 +117,21 @@ async def test_packed_chunks_have_a_tag_of_their_own_that_is_known_to_who_asks_f
         assert (await ask(coding, **{"If-None-Match": other.headers["etag"]})).status_code == 200
 
 
+async def test_the_first_answer_says_until_when_each_stage_is_planned_to_end_as_the_list_does(ingest: Ingest) -> None:
+    accepted = (await ingest.upload("in time")).json()
+    planned = {stage["name"]: stage["deadline_at"] for stage in accepted["stages"]}
+    assert None not in planned.values()
+    async with working(ingest):
+        known = await eventually(lambda: _listed(ingest, accepted["id"]))
+    assert {stage["name"]: stage["deadline_at"] for stage in known["stages"]} == planned
+
+
+async def _listed(ingest: Ingest, operation: str) -> dict[str, Any] | None:
+    answer = await ingest.client.get(f"/operations/v1/{operation}", headers=ingest.headers)
+    found: dict[str, Any] = answer.json()
+    return found if answer.status_code == 200 else None
+
+
 async def test_the_same_content_twice_is_refused_and_names_the_first(ingest: Ingest) -> None:
     first = (await ingest.upload("hello")).json()
     refused = await ingest.upload("hello")

@@ -205,6 +205,24 @@ async def test_reports_of_one_stage_in_one_batch_are_one_stage_with_the_times_of
     assert (shown.started_at, shown.ended_at) == (begun, ended)
 
 
+async def test_a_later_run_counts_its_own_attempts_however_the_reports_are_batched(ingest: Ingest) -> None:
+    stage = STAGES[0]
+    for together in (True, False):
+        operation = uuid7()
+        reports = [
+            progress(ingest, stage, operation, "failed", run=1, attempt=5, error="hurts"),
+            progress(ingest, stage, operation, "running", run=2, attempt=1),
+            progress(ingest, stage, operation, "retrying", run=1, attempt=6),
+        ]
+        await ingest.database.run(ingest.workspace, record_progress, started(ingest, operation))
+        for moved in [reports] if together else [[report] for report in reports]:
+            await ingest.database.run(ingest.workspace, record_progress, RecordProgress(moved=moved))
+        receipt = await ingest.database.run(ingest.workspace, read_receipt, operation)
+        assert receipt is not None
+        (shown,) = [s for s in receipt.stages if s.name == stage]
+        assert (shown.state, shown.run, shown.attempt) == ("running", 2, 1), together
+
+
 async def test_the_end_of_an_operation_is_told_once_whoever_reports_it(ingest: Ingest) -> None:
     operation = uuid7()
     reports = [done(ingest, stage, operation) for stage in STAGES]
