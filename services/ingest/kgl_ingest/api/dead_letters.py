@@ -17,6 +17,7 @@ from kgl_contracts.dead_letters import Act, LetterState
 from kgl_ingest.domain.dead_letters import (
     DeadLetterNotDead,
     DeadLetterNotFound,
+    DecisionUnderWay,
     Grouping,
     Letter,
     LetterCount,
@@ -175,7 +176,7 @@ async def post_break_glass(letter_id: UUID, body: Discard, caller: Caller, run: 
     status_code=202,
     permission=WRITE,
     or_instance=OPERATOR,
-    problems=[DeadLetterNotFound, DeadLetterNotDead],
+    problems=[DeadLetterNotFound, DeadLetterNotDead, DecisionUnderWay],
 )
 async def post_redrive(letter_id: UUID, caller: Caller, run: Run) -> Receipt:
     """Try it again, for this subscription alone; what waits behind it follows in order.
@@ -190,7 +191,7 @@ async def post_redrive(letter_id: UUID, caller: Caller, run: Run) -> Receipt:
     status_code=202,
     permission=WRITE,
     or_instance=OPERATOR,
-    problems=[DeadLetterNotFound, DeadLetterNotDead],
+    problems=[DeadLetterNotFound, DeadLetterNotDead, DecisionUnderWay],
 )
 async def post_discard(letter_id: UUID, body: Discard, caller: Caller, run: Run) -> Receipt:
     """Give it up: it is settled without an effect, and what waits behind it follows."""
@@ -202,7 +203,7 @@ async def post_discard(letter_id: UUID, body: Discard, caller: Caller, run: Run)
     status_code=202,
     permission=WRITE,
     or_instance=OPERATOR,
-    problems=[DeadLetterNotFound, DeadLetterNotDead],
+    problems=[DeadLetterNotFound, DeadLetterNotDead, DecisionUnderWay],
 )
 async def post_correct(letter_id: UUID, body: Correct, caller: Caller, run: Run) -> Receipt:
     """Put other data beside those that came; a redrive and every rebuild take them."""

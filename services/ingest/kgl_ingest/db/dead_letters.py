@@ -47,6 +47,9 @@ set state = $3::text, reason = $4, error = case when $9::bytea is null then $5 e
 where workspace_id = $1 and id = $2
 """
 
+# a decision was sent, and no news have come of it
+_UNDER_WAY = "coalesce(decided_at >= now() - interval '1 hour', false)"
+
 # what modules wrote may hold text of documents: of others neither shown nor searched
 _READABLE = "case when topic = any($15::text[]) or workspace_id = $14 then error end"
 
@@ -164,6 +167,15 @@ async def counted(tx: Transaction, chosen: LetterFilter, own: UUID | None, by: S
     return [LetterCount.model_validate(_without_instance(dict(row))) for row in rows]
 
 
+async def lock(tx: Transaction, letter_id: UUID) -> bool:
+    """Keep others from deciding about a letter meanwhile; the answer is whether a decision is on its way already.
+
+    One of which no news came for an hour is on its way no more.
+    """
+    row = await tx.fetchrow(f"select {_UNDER_WAY} as decided from dead_letter where id = $1 for update", letter_id)
+    return row is not None and row["decided"]
+
+
 async def find(tx: Transaction, letter_id: UUID) -> Letter | None:
     """One letter with its data."""
     row = await tx.fetchrow("select * from dead_letter where id = $1", letter_id)
@@ -188,7 +200,7 @@ async def dead(
     """
     rows = await tx.fetch(
         f"""select * from dead_letter
-            where {_CHOSEN} and state = 'dead' and (decided_at is null or decided_at < now() - interval '1 hour')
+            where {_CHOSEN} and state = 'dead' and not {_UNDER_WAY}
               and topic <> all($16::text[])
             order by dead_at, id limit $17 for update""",
         *_chosen(chosen, own),
@@ -199,11 +211,11 @@ async def dead(
 
 
 async def remember_decision(tx: Transaction, letters: Sequence[UUID], act: Act, operation: UUID) -> None:
-    """Show at the letters what was decided; of a correction a decision is still to follow."""
+    """Show at the letters what was decided; a correction is not waited for, since a decision is still to follow."""
     await tx.execute(
         """update dead_letter
            set decision = $2::text, decision_operation = $3,
-               decided_at = case when $2::text <> 'correct' then clock_timestamp() end
+               decided_at = case when $2::text <> 'correct' then clock_timestamp() else decided_at end
            where id = any($1::uuid[])""",
         sorted(letters),
         act,

@@ -27,6 +27,10 @@ class DeadLetterNotDead(Conflict, code="dead_letter_not_dead"):
     """It is being tried again, or was settled or given up; read it again."""
 
 
+class DecisionUnderWay(Conflict, code="decision_under_way"):
+    """Somebody has just decided about it; read it again to see what became of that."""
+
+
 class Shown(BaseModel):
     """What is answered."""
 

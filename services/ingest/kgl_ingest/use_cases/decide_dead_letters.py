@@ -14,6 +14,7 @@ from kgl_ingest.domain.dead_letters import (
     MOST_LETTERS,
     DeadLetterNotDead,
     DeadLetterNotFound,
+    DecisionUnderWay,
     LetterFilter,
     LetterSummary,
     corrected_data,
@@ -53,8 +54,9 @@ class DecideMany:
 async def decide(tx: Transaction, command: Decide) -> Receipt:
     """Send the decision; the receipt ends when it is carried out, that of a redrive when the event is handled.
 
-    Raises: DeadLetterNotFound (404), DeadLetterNotDead (409), Forbidden (403), Invalid (422).
+    Raises: DeadLetterNotFound (404), DeadLetterNotDead, DecisionUnderWay (409), Forbidden (403), Invalid (422).
     """
+    under_way = await dead_letters.lock(tx, command.letter_id)
     letter = await dead_letters.find(tx, command.letter_id)
     if letter is None:
         raise DeadLetterNotFound
@@ -62,6 +64,8 @@ async def decide(tx: Transaction, command: Decide) -> Receipt:
         raise Forbidden(f"What is on {letter.topic} goes between the services; operators of the instance decide.")
     if letter.state != "dead":
         raise DeadLetterNotDead
+    if under_way:
+        raise DecisionUnderWay
     value = None
     if command.act == "correct":
         data = corrected_data(letter.type, letter.key, letter.topic, command.payload)

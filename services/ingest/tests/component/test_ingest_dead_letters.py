@@ -18,10 +18,10 @@ from kgl_contracts.operations import OperationStarted, PlannedStage, Subject
 from kgl_contracts.topics import DECISIONS
 from kgl_ingest.api.dead_letters import router
 from kgl_ingest.db.dead_letters import trim
-from kgl_ingest.domain.dead_letters import DeadLetterNotFound, LetterFilter
+from kgl_ingest.domain.dead_letters import DeadLetterNotFound, DecisionUnderWay, LetterFilter
 from kgl_ingest.testing import Ingest
 from kgl_ingest.use_cases import decide_dead_letters
-from kgl_ingest.use_cases.decide_dead_letters import DecideMany
+from kgl_ingest.use_cases.decide_dead_letters import Decide, DecideMany
 from kgl_ingest.use_cases.list_dead_letters import move_letter, note_letter
 from kgl_servicekit.bus.memory import MemoryBus
 from kgl_servicekit.bus.port import Record
@@ -30,8 +30,10 @@ from kgl_servicekit.identity.checked import Checked
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.polling import eventually
+from kgl_servicekit.testing.races import overlapping
 
 BASE = "/dead-letters/v1"
+_KEY = "0198f3a0-0000-7000-8000-000000000001"
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
@@ -316,6 +318,34 @@ async def test_of_two_bulks_at_once_one_takes_a_letter(ingest: Ingest) -> None:
         await first
     with pytest.raises(DeadLetterNotFound):
         await second
+
+
+async def test_of_two_decisions_at_once_about_a_letter_one_is_made(ingest: Ingest) -> None:
+    letter = await note(ingest, ingest.workspace)
+    redrive, discard = (
+        Decide(letter_id=letter, act=act, workspace=ingest.workspace, operator=False, reason="r")
+        for act in ("redrive", "discard")
+    )
+    beside = ingest.database.run(ingest.workspace, decide_dead_letters.decide, discard)
+    with pytest.raises(DecisionUnderWay):
+        await overlapping(ingest.database, ingest.workspace, decide_dead_letters.decide, redrive, beside)
+    found = await shown(ingest, letter)
+    assert (found["state"], found["decision"]) == ("dead", "redrive")
+    assert [each["act"] for each in await emitted(ingest, DECISIONS.name)] == ["redrive"]
+
+
+async def test_while_a_decision_is_on_its_way_no_other_is_made_until_news_of_it_come(ingest: Ingest) -> None:
+    correct = {"payload": DocumentDeleted.example().model_dump(mode="json") | {"document_id": _KEY}}
+    letter = await note(ingest, ingest.workspace, key=_KEY)
+    for path, body in (("correct", correct), ("correct", correct), ("redrive", None)):
+        assert (await post(ingest, f"/{letter}:{path}", body)).status_code == 202
+    for path, body in (("redrive", None), ("discard", {"reason": "r"}), ("correct", correct)):
+        refused = await post(ingest, f"/{letter}:{path}", body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "decision_under_way"), path
+    assert (await post(ingest, ":redrive", {"filter": {"ids": [str(letter)]}})).status_code == 404
+    await move(ingest, letter, "retrying")
+    await move(ingest, letter, "dead")
+    assert (await post(ingest, f"/{letter}:discard", {"reason": "r"})).status_code == 202
 
 
 async def test_letters_of_what_services_tell_each_other_are_decided_about_by_operators_alone(ingest: Ingest) -> None:
