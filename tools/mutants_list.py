@@ -180,6 +180,7 @@ MUTANTS = (
         '            return "next"\n        return "gap"',
         '            return "next"\n        return "next"',
         (f"{_PATH}::test_a_gap_waits_for_the_missing_event_and_closes_in_order",),
+        simulated=True,
     ),
     Mutant(
         "an event behind a gap handled twice",
@@ -187,6 +188,7 @@ MUTANTS = (
         'if known is not None and at <= (known["epoch"], known["last"]):',
         "if False:",
         (f"{_GAPS}::test_events_behind_a_gap_have_one_effect_however_often_they_come",),
+        simulated=True,
     ),
     Mutant(
         "attempts behind a gap not counted",
@@ -194,6 +196,7 @@ MUTANTS = (
         "set reason = 'behind' where id = $1",
         "set reason = 'gap', attempts = 0 where id = $1",
         (f"{_GAPS}::test_an_event_behind_a_gap_that_never_works_is_dead_after_its_attempts",),
+        simulated=True,
     ),
     Mutant(
         "held events of two lives of a topic taken for one",
@@ -201,6 +204,7 @@ MUTANTS = (
         "        record.topic,\n        incarnation,\n",
         '        record.topic,\n        "",\n',
         (f"{_GAPS}::test_a_refused_event_of_a_new_life_of_the_topic_is_held_beside_that_of_the_old_one",),
+        simulated=True,
     ),
     Mutant(
         "position beyond the log believed",
@@ -258,6 +262,7 @@ MUTANTS = (
         "lost.append(topic)\n        if lost:\n            raise BrokerLostData(lost)\n\n    async def check_lives",
         "lost.append(topic)\n        if False:\n            raise BrokerLostData(lost)\n\n    async def check_lives",
         (f"{_TESTS}/component/test_relay_memory.py::test_a_broker_with_less_than_it_acknowledged_is_noticed_too",),
+        simulated=True,
     ),
     Mutant(
         "refill under new ids of the log",
@@ -267,6 +272,7 @@ MUTANTS = (
         (
             f"{_TESTS}/component/test_relay_memory.py::test_nothing_is_sent_to_a_broker_that_forgot_until_it_is_refilled_and_nothing_has_a_second_effect",
         ),
+        simulated=True,
     ),
     Mutant(
         "lease token ignored",
@@ -322,11 +328,21 @@ MUTANTS = (
         simulated=True,
     ),
     Mutant(
+        "acknowledged events forgotten under newer epochs",
+        f"{_KIT}/events/relay.py",
+        "_DELETE, ids, list(epochs), list(epochs.values()),",
+        "_DELETE, ids, list(self._shards.owned), list(self._shards.owned.values()),",
+        (
+            f"{_MEMORY}::test_what_a_refill_puts_back_is_not_forgotten_under_epochs_that_are_newer_than_the_acknowledgement",
+        ),
+    ),
+    Mutant(
         "life of a topic asked after it was sent to",
         f"{_KIT}/events/relay.py",
         '        await self._memory.learn(dict.fromkeys(row["topic"] for row in rows))\n',
         "",
         (f"{_MEMORY}::test_what_is_lost_between_the_first_acknowledgement_of_a_topic_and_its_note_is_noticed",),
+        simulated=True,
     ),
     Mutant(
         "relay does not compare at its start",
@@ -334,6 +350,7 @@ MUTANTS = (
         "if self.lost is not None or not self._compared:",
         "if self.lost is not None:",
         (f"{_MEMORY}::test_a_relay_that_starts_beside_an_empty_broker_notices_it_though_nothing_is_to_be_sent",),
+        simulated=True,
     ),
     Mutant(
         "attempt without an answer kept",
@@ -344,5 +361,6 @@ MUTANTS = (
             f"{_TESTS}/component/test_event_races.py::"
             "test_an_attempt_that_was_counted_without_an_answer_and_not_made_is_given_back",
         ),
+        simulated=True,
     ),
 )

@@ -21,6 +21,8 @@ class Broker:
         self.groups: dict[tuple[str, str], Group] = {}
         self.lost_acks = 0.0
         self.lives = 0
+        self.felt: set[Life | None] = set()
+        """Those to whom a question has failed since the bus went out."""
         self.committed: Callable[[str, str, int, int], None] = lambda topic, group, partition, offset: None
 
     @property
@@ -36,6 +38,10 @@ class Broker:
         """An empty topic of that name, whatever there was before."""
         self.lives += 1
         self.logs[topic] = _Log([[] for _ in range(partitions)], incarnation=f"life {self.lives}")
+
+    def cut(self, topic: str, partition: int, length: int) -> None:
+        """The end of a log is gone, and nothing says so."""
+        del self.logs[topic].partitions[partition][length:]
 
     def grown(self, topic: str) -> None:
         for (name, _), group in self.groups.items():

@@ -34,10 +34,10 @@ class Recording:
     def watch(self, server: Server) -> None:
         server.on_statement = self._statement
         server.on_close = self._close
-        server.on_rivals = self._end
+        server.on_uncertain = self._end
 
     def _end(self) -> None:
-        """Several wake at once, and a real server may let another one go first: from here on all may be different."""
+        """Several wake at once, or the plan decides: from here on all may be different on a real server."""
         self.over = True
 
     def _statement(self, session: Session, kind: Literal["start", "end"], sql: str, args: Any) -> None:

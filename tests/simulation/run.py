@@ -10,6 +10,7 @@ from tests.simulation.scenarios import draw, heal
 from tests.simulation.world import World
 
 _FAULTY_STEPS = 220
+_LONG_RACE = 1000
 _MOST_STEPS = 4000
 _QUIET_SECONDS = 120.0
 _STILL = 0.1
@@ -55,7 +56,7 @@ def _run(world: World) -> list[str]:
     while scheduler.steps < _MOST_STEPS:
         if world.server.broken is not None:
             raise world.server.broken
-        if quiet_at is None and scheduler.steps >= faulty:
+        if quiet_at is None and scheduler.steps >= faulty and not (world.unfinished and scheduler.steps < _LONG_RACE):
             scheduler.note("", "QUIET from here on")
             heal(world)
             quiet_at = loop.now

@@ -2,14 +2,15 @@
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from uuid import UUID
 
-from kgl_contracts.topics import DOCUMENTS
 from tests.simulation.determinism import SHARDS
+from tests.simulation.races import forget, is_made, make_race
 from tests.simulation.scheduler import Chances
 from tests.simulation.service import Command, Operator, RelayRole, Service, WorkerRole, Writer
-from tests.simulation.world import PARTITIONS, World
+from tests.simulation.world import World
 
 
 def _keys() -> list[UUID]:
@@ -36,7 +37,8 @@ def draw(world: World) -> Service:
     )
     keys = random.sample(KEYS, random.choice((1, 1, 2, 3)))
     commands = _commands(random, keys)
-    _behave(random, service, [payload for command in commands for _, payload in command.events])
+    payloads = [payload for command in commands for _, payload in command.events]
+    _behave(random, service, payloads)
     for number, share in enumerate(_dealt(random, commands)):
         world.start(f"writer{number}", Writer(share))
     lease, batch = random.choice((0.4, 2.0, 6.0, 6.0)), random.choice((1, 3, 10))
@@ -45,7 +47,10 @@ def draw(world: World) -> Service:
     for number in range(random.choice((1, 1, 2))):
         world.start(f"worker{number}", WorkerRole(service))
     world.start("operator", Operator(service))
-    _fault(random, world)
+    if is_made(world.seed):
+        make_race(world, service, payloads)
+    else:
+        _fault(random, world)
     return service
 
 
@@ -138,17 +143,7 @@ def _others(world: World) -> list[Callable[[], None]]:
         for session in list(world.server.sessions):
             session.close()
 
-    def forgets() -> None:
-        if world.quiet or world.broker.lives > 5:
-            return
-        note("broker", "FORGOT all documents")
-        world.history.lost_topics.add(DOCUMENTS.name)
-        world.broker.begin_life(DOCUMENTS.name, PARTITIONS)
-        for (topic, _), group in world.broker.groups.items():
-            if topic == DOCUMENTS.name:
-                group.divide()
-
-    return [rebalance, bus_out, database_dies, forgets]
+    return [rebalance, bus_out, database_dies, partial(forget, world)]
 
 
 def heal(world: World) -> None:

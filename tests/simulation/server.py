@@ -57,6 +57,10 @@ class Session:
         """Whether a statement that waits has nothing to wait for any more."""
         return self.condemned or (self.waits_for is not None and self.waits_for.done)
 
+    def is_in(self, begin: str) -> bool:
+        """Whether the last statement of an open transaction begins so."""
+        return self.work is not None and self._asked[0].lstrip().startswith(begin)
+
     @property
     def has_only_read(self) -> bool:
         """Whether the transaction has changed nothing, and holds no lock."""
@@ -216,7 +220,7 @@ class Server:
         self.on_commit: Callable[[Work], None] = lambda work: None
         self.on_statement: Callable[[Session, Any, str, Sequence[Any]], None] | None = None
         self.on_close: Callable[[Session], None] | None = None
-        self.on_rivals: Callable[[], None] | None = None
+        self.on_uncertain: Callable[[], None] | None = None
 
     def connect(self, name: str) -> Session:
         self._connected += 1
@@ -247,13 +251,18 @@ class Server:
             undo(work)
         work.done = True
         rivals = [s for s in self.sessions if s.waits_for is work and not s.in_line]
-        if len(rivals) > 1 and self.on_rivals is not None:
-            self.on_rivals()
+        if len(rivals) > 1:
+            self.uncertain()
         unlock(work)
         for key in work.advisory:
             del self.advisory[key]
         if commit:
             self.on_commit(work)
+
+    def uncertain(self) -> None:
+        """Here a real server may do something else."""
+        if self.on_uncertain is not None:
+            self.on_uncertain()
 
     def prune(self) -> None:
         """Forget versions that no statement can see any more."""

@@ -23,6 +23,7 @@ from kgl_servicekit.events.refill import refill
 from kgl_servicekit.events.relay import Relay
 from kgl_servicekit.events.subscription import DONE, Event, Reject, Subscription, Verdict
 from kgl_servicekit.ids import uuid7
+from tests.simulation.loop import PROCESS
 from tests.simulation.simulated_bus import SimulatedBus
 from tests.simulation.world import World
 
@@ -153,11 +154,14 @@ class RelayRole:
     """A relay under a name of its own."""
 
     def __init__(self, worker: str, batch: int, lease: float) -> None:
-        self._worker, self._batch, self._lease = worker, batch, lease
+        self._worker, self.batch, self.lease = worker, batch, lease
 
     async def __call__(self, world: World, database: Database, bus: SimulatedBus) -> None:
-        relay = Relay(database, bus, worker=self._worker, batch=self._batch, lease=self._lease, lives_every=0.5)
+        relay = Relay(database, bus, worker=self._worker, batch=self.batch, lease=self.lease, lives_every=0.5)
         world.relays.append(relay)
+        life = PROCESS.get()
+        assert life is not None
+        life.memory["relay"] = relay
         await relay.run()
 
 
@@ -187,9 +191,11 @@ class Operator:
             await asyncio.sleep(0.3)
 
     async def _look(self, world: World, database: Database) -> None:
-        lost = sorted({topic for relay in world.relays if relay.lost is not None for topic in relay.lost.topics})
+        told = {topic for relay in world.relays if relay.lost is not None for topic in relay.lost.topics}
+        lost = sorted(told | world.known_lost)
         if lost:
             await database.run((), refill, lost)
+            world.known_lost.clear()
             for relay in world.relays:
                 relay.lost = None
         if not any(row["state"] == "dead" for row in world.rows("held_event")):

@@ -17,6 +17,7 @@ class SimulatedBus:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
+        self._life = PROCESS.get()
 
     async def start(self) -> None: ...
 
@@ -32,6 +33,7 @@ class SimulatedBus:
                 found.append(answer())
             except Exception as error:
                 found.append(error)
+                self.broker.felt.add(self._life)
             return True
 
         def finish() -> Any:

@@ -134,6 +134,8 @@ def lock_row(
         else:
             holder = ender
         if skip_locked:
+            if current.locks.get(holder) == SHARE:
+                by.server.uncertain()  # how many rows a query within a statement has locked is up to its plan
             return None
         by.wait_for(holder)
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.simulation.run import run_schedule
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,6 +30,15 @@ def test_some_schedules_hold_all_that_is_promised() -> None:
     ended = _simulate("--processes", "1", "--schedules", "500", "--seconds", "10")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert int(ended.stdout.split()[0]) >= 10, ended.stdout
+
+
+def test_each_fault_happens_and_each_race_is_set_up() -> None:
+    seeds = [*range(50), *range(53, 300, 8)]
+    told = "\n".join(line for seed in seeds for line in run_schedule(seed, trace=True).trace)
+    faults = ("KILLED", "FROZEN", "DIED", "OUT", "FORGOT", "divides the partitions anew", "lost before", "answer lost")
+    races = ("unread", "noted_late", "restarted", "reading", "uncounted", "refilled", "restored")
+    happened = ("'gap'", "FROZEN until a refill", "is back, with less", *(f"made for: {race}" for race in races))
+    assert [word for word in (*faults, *happened) if word not in told] == []
 
 
 def test_a_seed_is_one_schedule() -> None:

@@ -38,6 +38,7 @@ class History:
     made_ids: dict[tuple[Any, ...], UUID] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     lost_topics: set[str] = field(default_factory=set)
+    cut_topics: set[str] = field(default_factory=set)
 
     def violated(self, what: str) -> None:
         if what not in self.violations:
@@ -64,10 +65,15 @@ class World:
         self.wires = Wires(self.scheduler)
         self.history = History()
         self.quiet = False
+        self.unfinished = False
+        """Whether a race has begun that the faults should not end before."""
         self.killed = False
         self.roles: dict[str, Role] = {}
         self.lives: list[Life] = []
         self.relays: list[Any] = []
+        self.known_lost: set[str] = set()
+        """Topics that an operator refills without being told by a relay."""
+        self.on_statement: Callable[[str], None] = lambda sql: None
         self.restarting = True
         self.scheduler.on_kill = self._killed
         self.broker.committed = self._mirrored
@@ -127,6 +133,7 @@ class World:
 
     def _watch(self, sql: str, args: Sequence[Any]) -> None:
         """The events of an event are the same at each try."""
+        self.on_statement(sql)
         if "insert into outbox_log" not in sql:
             return
         rows = zip(*args, strict=True) if isinstance(args[0], list) else [args]
