@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from tools.mutants_list import MUTANTS, Mutant  # noqa: E402
 
 _TIMEOUT = 240
-_SCHEDULES, _SIMULATION_SECONDS = 3000, 200
+_SCHEDULES, _SIMULATION_SECONDS = 3000, 600
 _FAILED, _PASSED = 1, 0
 
 

@@ -45,16 +45,16 @@ class SimulatedConnection:
 
     def __init__(self, scheduler: Scheduler, session: Session, watch: Callable[[str, Sequence[Any]], None]) -> None:
         self._scheduler = scheduler
-        self._session = session
+        self.session = session
         self._watch = watch
         self._open = True
 
     def is_closed(self) -> bool:
-        return not self._open or self._session.closed
+        return not self._open or self.session.closed
 
     def terminate(self) -> None:
         self._open = False
-        self._session.close()
+        self.session.close()
 
     async def close(self) -> None:
         self.terminate()
@@ -68,7 +68,7 @@ class SimulatedConnection:
         if not self._open:
             raise asyncpg.InterfaceError("the connection is closed")
         self._watch(sql, args)
-        session = self._session
+        session = self.session
         if self._unseen(sql) and not session.closed and not self._scheduler.over:
             session.start(sql, args)
             return session.outcome()
@@ -95,7 +95,7 @@ class SimulatedConnection:
     def _unseen(self, sql: str) -> bool:
         """Whether nobody else can tell when it was done: then it is no choice."""
         if sql == "commit":
-            return self._scheduler.calm and self._session.has_only_read
+            return self._scheduler.calm and self.session.has_only_read
         return sql.startswith(("begin", "set "))
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Row]:

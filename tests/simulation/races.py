@@ -8,13 +8,15 @@ from contextvars import Context
 from typing import Any
 
 from kgl_contracts.topics import ALL, DOCUMENTS
+from tests.simulation.connection import SimulatedConnection
 from tests.simulation.loop import Life
-from tests.simulation.scheduler import Chances
+from tests.simulation.scheduler import LOST_AFTER, Chances
 from tests.simulation.service import RelayRole, Service
 from tests.simulation.world import PARTITIONS, World
 
 MOST_FORGOTTEN = 4
 _EVERY = 8
+_COUNT = "update held_event set attempts = attempts + 1"
 
 
 def is_made(seed: int) -> bool:
@@ -145,12 +147,22 @@ def _reading(world: World, _service: Service, _payloads: list[int]) -> None:
 
 
 def _uncounted(world: World, service: Service, payloads: list[int]) -> None:
-    """Connections break, and handlers raise: an attempt is counted without an answer."""
-    world.scheduler.chances = Chances(lost=world.random.choice((0.04, 0.08)))
-    _weigh(world, worker=3.0)
+    """Handlers raise, and where an attempt is counted the connection breaks with the answer on its way."""
+    world.scheduler.chances = Chances()
     for payload in payloads:
         if world.random.random() < 0.5:
             service.behaviour.poisons.add(payload)
+
+    def happens() -> bool:
+        for question in world.scheduler.waiting:
+            connection = getattr(question.lose, "__self__", None)
+            if isinstance(connection, SimulatedConnection) and connection.session.is_in(_COUNT) and not question.begun:
+                world.scheduler.lose(question, LOST_AFTER)
+                return True
+        return False
+
+    _when(world, happens, 2)
+    world.scheduler.chances.other = 1.0
 
 
 def _refilled(world: World, _service: Service, _payloads: list[int]) -> None:

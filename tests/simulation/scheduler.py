@@ -133,7 +133,7 @@ class Scheduler:
                 question.held = self.steps + self.random.randrange(2, 40)
                 return
             if question.lose is not None and self.chances.lost and draw() < self.chances.lost:
-                self._lose(question)
+                self.lose(question, LOST_BEFORE if draw() >= 0.5 else LOST_AFTER)
                 return
             question.begun, question.waits_since = True, self.steps
             question.ended = question.begin()
@@ -163,12 +163,10 @@ class Scheduler:
         if not question.future.done():
             question.future.set_result(answer)
 
-    def _lose(self, question: Question) -> None:
+    def lose(self, question: Question, what: str) -> None:
         """The connection breaks, before the question comes or with its answer on the way."""
         assert question.lose is not None
-        what = LOST_BEFORE
-        if self.random.random() < 0.5:
-            what = LOST_AFTER
+        if what == LOST_AFTER:
             if not question.begin():
                 what = LOST_BEFORE
             else:
