@@ -65,7 +65,7 @@ coverage: $(VENV)/development ## how much of the code all tests but the end-to-e
 mutants: $(VENV)/development ## seed bugs into the core, one at a time, and show that a test catches each
 	@$(BIN)/python tools/mutants.py
 
-simulate: $(VENV)/development ## 10,000 schedules of the core, with faults (3 minutes on 2 cores); SEED=7 replays one
+simulate: $(VENV)/development ## 10,000 schedules of the core, with faults (2 minutes on 2 cores); SEED=7 replays one
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(BASE),--base $(BASE)))
 
 faults: $(VENV)/development ## faults under load, and what they lost (8 minutes); CLASSES="F1 F7" SEED=7 LONG=1
