@@ -147,8 +147,8 @@ MUTANTS = (
     Mutant(
         "Unavailable counted as an attempt",
         f"{_KIT}/events/consumer.py",
-        "except (Unavailable, PositionMoved, TooManyRefused, *LOST):",
-        "except (PositionMoved, TooManyRefused):",
+        "except (Unavailable, PositionMoved, *LOST):",
+        "except PositionMoved:",
         (f"{_GUARDS}::test_an_outage_in_a_handler_is_waited_out_spends_no_attempt_and_loses_nothing",),
         simulated=True,
     ),
@@ -232,10 +232,20 @@ MUTANTS = (
     Mutant(
         "reject breaker ignored",
         f"{_KIT}/events/consumer.py",
-        "        self._breaker.check(*_refused(outcomes))\n",
+        "        self._breaker.check(batch.partition, *_refused(outcomes))\n",
         "",
         (
             f"{_TESTS}/component/test_event_breaker.py::test_a_topic_that_cannot_be_handled_is_not_turned_into_dead_letters",
+        ),
+    ),
+    Mutant(
+        "a breaker that has been open counts what made it open",
+        f"{_KIT}/events/consumer.py",
+        "                self._breaker.forget()\n",
+        "",
+        (
+            f"{_TESTS}/component/test_event_breaker.py::"
+            "test_after_each_pause_as_many_become_dead_letters_as_trip_it_and_the_healthy_get_through",
         ),
     ),
     Mutant(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from kgl_servicekit.database.migrations import unlike
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Finding, Told
-from kgl_servicekit.doctor.tables import TABLE_CHECKS, TableCheck
+from kgl_servicekit.doctor.tables import TABLE_CHECKS, TableCheck, refused_lately
 from kgl_servicekit.drift.table import examine_drift
+from kgl_servicekit.events.breaker import WINDOW
 from kgl_servicekit.events.lag import Lag, lags
 from kgl_servicekit.events.relay_memory import BrokerLostData, Memory
 from kgl_servicekit.settings import guessed_secrets
@@ -176,11 +177,23 @@ class _Examination:
         for before, lag in zip(first, now, strict=True):
             behind = f"{lag.subscription} is {lag.events} events behind"
             if _still(before, lag):
-                todo = f"GET /health/ready and the log of {service.name}-worker say what it waits for"
-                told.append(Told(f"{behind} and does not move", todo))
+                told.append(await self._stands_still(lag.subscription, behind))
             elif lag.events >= _FAR_BEHIND:
                 told.append(Told(behind, f"more workers: make scale SERVICE={service.name} WORKERS=..."))
         return told
+
+    async def _stands_still(self, name: str, behind: str) -> Told:
+        """A breaker is open in a worker alone; what it has refused is in the tables."""
+        service = self._service
+        (share,) = {each.reject_share for each in service.all_subscriptions if each.name == name}
+        refused = await service.database.run((), refused_lately, name)
+        if refused >= share * WINDOW:
+            return Told(
+                f"{behind}, has refused {refused} within 10 min, and stands still for that",
+                f"kgl dead-letters list subscription={name} shows why; mend it: it tries again every 30 s",
+            )
+        todo = f"GET /health/ready and the log of {service.name}-worker say what it waits for"
+        return Told(f"{behind} and does not move", todo)
 
 
 def _still(before: Lag, now: Lag) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Told, duration
 from kgl_servicekit.events import outbox_watch
+from kgl_servicekit.events.holds import REFUSED
 
 TableCheck = Callable[[Transaction, None], Awaitable[Sequence[Told]]]
 
@@ -16,6 +17,11 @@ _IDENTITY_SECONDS = 30.0  # auth ticks every second
 _DEAD = """
 select subscription, reason, count(*) as events, extract(epoch from now() - min(last_at))::float8 as oldest
 from held_event where state = 'dead' group by 1, 2 order by 1, 2
+"""
+
+_REFUSED = """
+select count(*) from held_event
+where subscription = $1 and reason = any($2::text[]) and first_at > now() - interval '10 minutes'
 """
 
 _HELD = """
@@ -132,6 +138,12 @@ async def identity(tx: Transaction, _: None) -> list[Told]:
             "look at auth-worker and at the bus",
         )
     ]
+
+
+async def refused_lately(tx: Transaction, subscription: str) -> int:
+    """How many events a subscription has refused within 10 min."""
+    count: int = await tx.fetchval(_REFUSED, subscription, sorted(REFUSED))
+    return count
 
 
 TABLE_CHECKS: Mapping[str, TableCheck] = {

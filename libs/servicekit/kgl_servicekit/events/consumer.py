@@ -99,7 +99,8 @@ class SubscriptionRunner:
                 await self._settle_all(consumer, polled)
                 delay = 0.1
                 self._paused.set(0)
-                self._broken.set(0)
+                if polled:
+                    self._broken.set(0)
                 await self._mirror(consumer)
             except Unavailable as out:
                 await self._seek_back(consumer, polled)
@@ -111,6 +112,7 @@ class SubscriptionRunner:
                 self._broken.set(1)
                 logger.bind(subscription=self._subscription.name, error=str(refused)).error("consumer.breaker_open")
                 await self._stand_still(consumer, self._breaker_pause)
+                self._breaker.forget()
 
     async def _stand_still(self, consumer: Consumer, seconds: float) -> None:
         """Read nothing for a while, and stay a member of the group."""
@@ -188,17 +190,18 @@ class SubscriptionRunner:
     async def _settle(self, partition: int, deliveries: Sequence[Delivery]) -> None:
         """Settle in one transaction; if a handler raises, in halves from the left, down to the one that it is.
 
-        So too where others go first at every try: half of the events need half of the locks. Where one hangs, one by
-        one: each half that it is in would stand still for as long again.
+        So too where others go first at every try: half of the events need half of the locks; and where too many are
+        refused, as far as they are allowed. Where one hangs, one by one: each half that it is in would stand still for
+        as long again.
         """
         size = (len(deliveries) + 1) // 2
         try:
             await self._commit(partition, deliveries)
             return
-        except KeepsConflicting:
+        except (KeepsConflicting, TooManyRefused):
             if len(deliveries) == 1:
                 raise
-        except (Unavailable, PositionMoved, TooManyRefused, *LOST):
+        except (Unavailable, PositionMoved, *LOST):
             raise
         except Exception as error:
             if len(deliveries) == 1:
@@ -221,8 +224,9 @@ class SubscriptionRunner:
         offset = delivery.record.offset
         if self._in_flight.get(partition) != offset:  # a repeat after an outage is no death
             harmless = await self._database.run((), positions.take_off, (self._place, partition, offset))
-            self._in_flight[partition] = offset
-            if not harmless:
+            if harmless:
+                self._in_flight[partition] = offset
+            else:  # said again at each repeat, until it is held
                 killer = f"the worker died {positions.MOST_DEATHS} times while it handled this event alone"
                 logger.bind(subscription=self._subscription.name, offset=offset).error("event.quarantined")
                 held = Hold(delivery, "dead", "quarantined", positions.MOST_DEATHS, error=killer)
@@ -247,20 +251,20 @@ class SubscriptionRunner:
             deliveries=deliveries,
             hold=held,
         )
-        outcomes = await self._database.run(
-            _workspaces(deliveries),
-            self._settle_checked,
-            batch,
-            reporter=f"{self._database.service}/{self._subscription.name}/{partition}",
-        )
+        with self._breaker.settling(partition):
+            outcomes = await self._database.run(
+                _workspaces(deliveries),
+                self._settle_checked,
+                batch,
+                reporter=f"{self._database.service}/{self._subscription.name}/{partition}",
+            )
         self._next[partition] = batch.end
-        self._breaker.count(*_refused(outcomes))
         for outcome, count in outcomes.items():
             CONSUMED.labels(self._subscription.name, outcome).inc(count)
 
     async def _settle_checked(self, tx: Transaction, batch: Batch) -> Counter[str]:
         outcomes = await settle(tx, (self._subscription, batch))
-        self._breaker.check(*_refused(outcomes))
+        self._breaker.check(batch.partition, *_refused(outcomes))
         return outcomes
 
     async def _mirror(self, consumer: Consumer, *, now: bool = False) -> None:

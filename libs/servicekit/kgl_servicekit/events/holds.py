@@ -21,7 +21,7 @@ from kgl_servicekit.events.subscription import Subscription
 
 HeldState = Literal["retrying", "waiting", "dead"]
 Reason = Literal["failed", "rejected", "unreadable", "quarantined", "too_old", "gap", "behind", "unknown_version"]
-_REFUSED: frozenset[Reason] = frozenset({"failed", "rejected", "unreadable", "quarantined", "too_old"})
+REFUSED: frozenset[Reason] = frozenset({"failed", "rejected", "unreadable", "quarantined", "too_old"})
 
 VERSION_PATIENCE = 60.0
 """Seconds until an event of a version that cannot be read yet is looked at again."""
@@ -68,7 +68,7 @@ class Hold:
     @property
     def refused(self) -> bool:
         """Whether the event itself is the reason, and not one before it."""
-        return self.reason in _REFUSED
+        return self.reason in REFUSED
 
 
 _SILENCE = 10.0  # an attempt in progress holds its key's lock, so this is no limit for it

@@ -99,7 +99,7 @@ class Subscription:
     attempts, backoff     of an event whose handler raises: tries, and seconds before the first retry
     gap_patience          seconds that a missing event of a key is waited for
     batch                 the most events of one transaction
-    reject_share          of 100 events; when more than this share is refused, the subscription pauses
+    reject_share          of 100 events; when more than this share is refused, the subscription pauses, and tries again
     """
 
     def __init__(

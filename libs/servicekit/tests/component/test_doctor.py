@@ -23,7 +23,7 @@ from kgl_servicekit.ids import uuid7
 from kgl_servicekit.service import Service
 from kgl_servicekit.settings import ServiceSettings
 from kgl_servicekit.testing.counter import MIGRATIONS, count_and_tell
-from kgl_servicekit.testing.events import WORKSPACE, Handler, record, running
+from kgl_servicekit.testing.events import WORKSPACE, Handler, held, record, running
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.postgres import Roles
 
@@ -109,6 +109,22 @@ async def test_without_a_worker_it_says_so_and_what_stands_still(
     await run(database, "insert into identity_replica values ('clock', 't', 1, null, '{}', now() - interval '1 hour')")
     (heard,) = await findings(service, "identity")
     assert "not heard of auth for 60 min" in heard.what
+
+
+async def test_a_breaker_that_is_open_is_named_with_what_to_do(
+    service: Service, database: Database, bus: MemoryBus, handler: Handler
+) -> None:
+    handler.reject = {7}
+    await bus.producer().send([record(uuid7(), 1, version=7) for _ in range(30)])
+    await eventually(lambda: _held(database, 20))
+    (lag,) = await findings(service, "lag")
+    name = "counter.documents"
+    assert lag.what == f"{name} is 10 events behind, has refused 20 within 10 min, and stands still for that"
+    assert lag.todo.startswith(f"kgl dead-letters list subscription={name}")
+
+
+async def _held(database: Database, expected: int) -> bool:
+    return len(await held(database)) == expected
 
 
 async def test_a_subscription_that_moves_is_only_told_of_when_it_is_far_behind(
