@@ -12,6 +12,7 @@ from rich.console import Console
 from kgl_cli.dead_letters import dead_letters
 from kgl_cli.home import Home, HomeRefused
 from kgl_cli.module import module
+from kgl_cli.operations import operations
 from kgl_cli.setup import setup
 from kgl_cli.webhooks import webhooks
 from kgl_servicekit.logs import configure_logging
@@ -24,6 +25,7 @@ app.add_typer(webhooks, name="webhooks")
 app.add_typer(setup, name="setup")
 app.add_typer(module, name="module")
 app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(operations, name="operations")
 console = Console()
 
 

@@ -1,5 +1,7 @@
 """Events of receipts: what was accepted, and how far it is. All services emit them; ingest keeps the list.
 
+What failed of an operation is done again by its services when ingest tells them so (`OperationRetried`).
+
 And of snapshots: a service whose derived tables are rebuilt asks the owner of their source to tell it anew.
 """
 
@@ -10,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from kgl_contracts.event import EventData, with_example
-from kgl_contracts.topics import OPERATIONS
+from kgl_contracts.topics import DECISIONS, OPERATIONS
 
 EndState = Literal["done", "failed", "cancelled"]
 StageState = Literal["waiting", "running", "retrying", "done", "superseded", "skipped", "failed", "cancelled"]
@@ -197,6 +199,21 @@ class OperationEnded(
     failures: tuple[StageFailure, ...] = Field(description="the first of them, 20 at most")
     started_at: datetime
     ended_at: datetime
+
+
+class OperationRetried(
+    EventData,
+    type="ingest.operation.retried.v1",
+    topic=DECISIONS,
+    key="operation_id",
+    consumers=("auth", "ingest", "graph", "content", "publish"),
+):
+    """Somebody wants the failed jobs of an operation done again; each of the services queues its own."""
+
+    model_config = with_example(operation_id=_OPERATION, services=["graph"])
+
+    operation_id: UUID
+    services: tuple[str, ...] = Field(min_length=1, description="whose stages of it have failed")
 
 
 class SnapshotRequested(

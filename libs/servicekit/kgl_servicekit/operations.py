@@ -20,6 +20,9 @@ RANK: dict[StageState, int] = {
 }
 
 
+_OF_EVENTS = frozenset({"unreadable", "rejected", "gap", "too_old", "unknown_version", "dead_again"})
+
+
 class Stage(BaseModel):
     """One stage of a receipt; times are UTC, `overdue` is visible and alerted but ends nothing.
 
@@ -42,6 +45,12 @@ class Stage(BaseModel):
     overdue: bool = False
     removed: dict[str, int] = {}
     kept_until: dict[str, datetime] = {}
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether it failed by an event, which is decided about as a dead letter; otherwise its job has failed."""
+        error = self.error or ""
+        return self.state == "failed" and (error in _OF_EVENTS or error.startswith("handler_"))
 
 
 class Receipt(BaseModel):

@@ -107,7 +107,8 @@ async def failed_jobs(tx: Transaction, _: None) -> list[Told]:
     return [
         Told(
             f"{row['jobs']} jobs {row['kind']} failed within a day: {row['code']}",
-            f"GET /operations/v1?state=failed names the receipts, the log of {tx.service}-worker the errors",
+            f"the log of {tx.service}-worker has the errors; mend it, then kgl operations retry RECEIPT "
+            "(GET /operations/v1?state=failed names the receipts)",
         )
         for row in await tx.fetch(_FAILED)
     ]

@@ -1,12 +1,15 @@
-"""What was decided about dead letters of this service, and who holds them: kgl.decisions.
+"""What was decided about dead letters of this service, and about what failed of its jobs: kgl.decisions.
 
 A decision that cannot be carried out any more (the letter is gone, or is being tried) fails its stage of the
-receipt; it never fails itself. A repeat falls out as any event's does.
+receipt; it never fails itself. A repeat falls out as any event's does. Jobs that are done again are no stage of a
+receipt of their own: the one that they belong to goes on.
 """
 
 from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from kgl_contracts.dead_letters import DeadLetterDecided, stage_of, unpacked
+from kgl_contracts.operations import OperationRetried
 from kgl_contracts.topics import DECISIONS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Invalid
@@ -19,6 +22,7 @@ from kgl_servicekit.events.dead_letters import (
     redrive,
 )
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Event, Subscription, Verdict
+from kgl_servicekit.jobs import queue
 from kgl_servicekit.metrics import DEAD_LETTER_ACTS
 
 _FIND = "select id from held_event where subscription = $1 and letter = $2"
@@ -27,7 +31,7 @@ _REFUSALS = (DeadLetterMissing, NotYetDead, Invalid)  # all of them before anyth
 
 
 def decision_subscription(service: str, others: Sequence[Subscription]) -> Subscription:
-    """The subscription that carries out what was decided about the letters of a service, its own included.
+    """The subscription that carries out what was decided about a service's jobs, and letters, its own included.
 
     Each in a transaction of its own: in one, decisions would take the locks of their keys in any order.
     """
@@ -41,7 +45,21 @@ def decision_subscription(service: str, others: Sequence[Subscription]) -> Subsc
         await _carry_out(tx, known, event.data)
         return DONE
 
+    @subscription.on(OperationRetried)
+    async def on_retried(tx: Transaction, event: Event[OperationRetried]) -> Verdict:
+        if service not in event.data.services:
+            return SUPERSEDED
+        return DONE if await _retry(tx, event.data.operation_id) else SUPERSEDED
+
     return subscription
+
+
+async def _retry(tx: Transaction, operation: UUID) -> bool:
+    """Queue the failed jobs of an operation anew, each as its next run; False when there is none any more."""
+    jobs = await queue.reopen(tx, operation=operation)
+    if jobs:
+        await tx.audit("operation.retry", f"operation:{operation}", details={"service": tx.service, "jobs": jobs})
+    return jobs > 0
 
 
 async def _carry_out(tx: Transaction, known: Mapping[str, Subscription], decision: DeadLetterDecided) -> None:

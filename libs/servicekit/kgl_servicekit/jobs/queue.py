@@ -79,7 +79,8 @@ returning workspace_id, operation_id, stage, run, attempt
 """
 
 _REOPEN = """
-update job set state = 'queued', run = run + 1, failures = 0, deaths = 0, turn = null, run_at = now(), ended_at = null
+update job set state = 'queued', run = run + 1, attempt = 0, failures = 0, deaths = 0, turn = null, run_at = now(),
+               ended_at = null
 where state = 'failed' and workspace_id = any($1::uuid[]) and (id = $2 or operation_id = $3)
 returning workspace_id, operation_id, stage, run, attempt
 """

@@ -16,8 +16,9 @@ from kgl_ingest.use_cases.cancel_operation import (
 )
 from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
 from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
+from kgl_ingest.use_cases.retry_operation import NothingFailed, OperationNotRetryable, Retry, retry_operation
 from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, RequestCaller, Run, Runner, page
-from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
+from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE, grants
 from kgl_servicekit.ids import uuid7_age
 from kgl_servicekit.operations import Receipt
 from kgl_servicekit.waiting import wait_until_set
@@ -86,6 +87,26 @@ async def post_cancel(operation_id: UUID, request: Request, caller: Caller, run:
         if await _known(request, caller, run, operation_id, 0.0) is None:
             raise
         raise OperationNotCancellable from None  # the work on a document is known from its first moment
+
+
+@router.post(
+    "/{operation_id}:retry",
+    status_code=202,
+    permission="documents:write",
+    or_instance=OPERATOR,
+    problems=[OperationNotFound, NothingFailed, OperationNotRetryable],
+)
+async def post_retry(operation_id: UUID, request: Request, caller: Caller, run: Run) -> Receipt:
+    """Have what failed of the work on a document, or of its deletion, done again, as the next run of its stages.
+
+    The receipt goes on a moment later, and its end is told again. Events that could not be handled are not tried
+    again: they are dead letters. Of a deletion it needs documents:delete.
+    """
+    if await _known(request, caller, run, operation_id, 0.0) is None:
+        raise OperationNotFound
+    operator = grants(caller.permissions, OPERATOR)
+    asked = Retry(operation_id=operation_id, permissions=caller.permissions, operator=operator)
+    return await run(retry_operation, asked, workspaces=_workspaces(caller))
 
 
 async def _known(
