@@ -15,6 +15,11 @@ _SNAPSHOT = "0198f3a0-0000-7000-8000-000000000011"
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
+def chunks_url(document: UUID | str, version: int) -> str:
+    """Where a reader with documents:read streams the chunks of a document version."""
+    return f"/ingest/v1/documents/{document}/versions/{version}/chunks"
+
+
 class PlannedModule(BaseModel):
     """A module that the plan of a document version counts on, as it was enabled when the version was accepted."""
 
@@ -54,7 +59,7 @@ class DocumentParsed(
         version=1,
         chunk_count=7,
         text_length=5000,
-        chunks_url=f"/ingest/v1/documents/{_DOCUMENT}/versions/1/chunks",
+        chunks_url=chunks_url(_DOCUMENT, 1),
         chunks_object=f"ingest/0198f3a0/{_SHA}/chunks.jsonl",
         sha256=_SHA,
         modules=[

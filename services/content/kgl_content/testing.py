@@ -1,5 +1,6 @@
 """The content service for tests: real database, real application, a store in memory, events by hand."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from kgl_servicekit.identity.testing import FakeAuthority
 from kgl_servicekit.ids import derived_id, uuid7
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.objects.memory import MemoryStore
+from kgl_servicekit.places import request_id, results_folder
 from kgl_servicekit.service import Service
 from kgl_servicekit.testing.postgres import PostgresForTests
 
@@ -63,19 +65,20 @@ class ContentKit:
         return await self.database.run(self.workspace, apply, event, cause=cause)
 
     async def generated(
-        self, document: UUID, version: int, text: str, sources: tuple[Span, ...] = ()
+        self, document: UUID, version: int, text: str, sources: tuple[Span, ...] = (), module: str = "reader"
     ) -> ContentGenerated:
-        """Store a text of the reader, and the event that tells of it."""
-        request = uuid7()
+        """Store a text of a module, and the event that tells of it."""
+        request = request_id(self.workspace, document, version, module, "summarise")
         content = Summary(title="Title", text=text, sources=sources).model_dump_json().encode()
-        info = await self.objects.put(f"graph/results/{request}", content)
+        key = f"{results_folder(self.workspace, request)}{hashlib.sha256(content).hexdigest()}.json"
+        info = await self.objects.put(key, content)
         return ContentGenerated(
             request_id=request,
             document_id=document,
             version=version,
-            module="reader",
+            module=module,
             kind="summary",
-            result_object=f"graph/results/{request}",
+            result_object=key,
             sha256=info.sha256,
         )
 

@@ -13,7 +13,7 @@ import orjson
 
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
-from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed
+from kgl_contracts.ingest import DocumentAccepted, DocumentDeleted, DocumentParsed, chunks_url
 from kgl_graph.bootstrap import MIGRATIONS, build
 from kgl_graph.consumers.ai import graph_ai
 from kgl_graph.consumers.documents import graph_documents
@@ -29,6 +29,7 @@ from kgl_servicekit.identity.testing import FakeAuthority
 from kgl_servicekit.ids import derived_id, uuid7
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.objects.memory import MemoryStore
+from kgl_servicekit.places import chunks_folder, request_id, results_folder
 from kgl_servicekit.service import Service
 from kgl_servicekit.testing.postgres import PostgresForTests
 
@@ -83,17 +84,21 @@ class GraphKit:
             lines.append(orjson.dumps(chunk))
             at += len(text)
         content = b"\n".join(lines)
-        key = f"ingest/{self.workspace}/chunks/{document}/{version}"
+        key = f"{chunks_folder(self.workspace, document, version)}chunks.jsonl"
         await self.objects.put(key, content)
         return DocumentParsed(
             document_id=document,
             version=version,
             chunk_count=len(texts),
             text_length=at,
-            chunks_url=f"/ingest/v1/documents/{document}/versions/{version}/chunks",
+            chunks_url=chunks_url(document, version),
             chunks_object=key,
             sha256=hashlib.sha256(content).hexdigest(),
         )
+
+    def result_folder(self, document: UUID, version: int, module: str = "reader") -> str:
+        """Where the extractions of a document version by a module lie."""
+        return results_folder(self.workspace, request_id(self.workspace, document, version, module, "extract"))
 
     async def work(self) -> None:
         """Do all jobs that are ready, and those that they lead to."""

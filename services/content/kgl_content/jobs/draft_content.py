@@ -8,13 +8,16 @@ from kgl_contracts.ai import Summary
 from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.jobs.runner import Job
 from kgl_servicekit.objects.port import ObjectMissing
+from kgl_servicekit.objects.within import read_within
+from kgl_servicekit.places import request_id, results_folder
 
 
 @jobs.handles(DraftContent, timeout=60, attempts=8)
 async def draft_content(job: Job[DraftContent], outside: Outside) -> None:
     """Read the text and record it as a draft."""
+    request = request_id(job.workspace_id, job.data.document_id, job.data.version, job.data.module, "summarise")
     try:
-        content = await outside.objects.get(job.data.result_object)
+        content = await read_within(outside.objects, results_folder(job.workspace_id, request), job.data.result_object)
     except ObjectMissing as missing:
         if not await job.run(is_gone, job.data.document_id):
             # graph removes the texts of deleted documents, and that this is one may be heard of a moment later

@@ -36,6 +36,15 @@ async def move(content: ContentKit, item: httpx.Response, action: str, **options
     return await content.client.post(f"/content/v1/items/{item.json()['id']}:{action}", headers=headers, **options)
 
 
+async def job_errors(content: ContentKit) -> dict[str, str]:
+    """How jobs ended, by what was wrong with them."""
+
+    async def read(tx: Transaction, _: None) -> dict[str, str]:
+        return {row["error_code"]: row["state"] for row in await tx.fetch("select error_code, state from job")}
+
+    return await content.database.run((), read, None)
+
+
 async def emitted(content: ContentKit) -> list[str]:
     async def read(tx: Transaction, _: None) -> list[str]:
         rows = await tx.fetch("select type from outbox_log where topic = 'kgl.content' order by id")
@@ -224,15 +233,27 @@ async def test_a_draft_by_hand_about_a_deleted_document_is_refused(content: Cont
 
 
 async def test_a_damaged_or_missing_text_fails_the_job_with_a_code(content: ContentKit) -> None:
-    good = await content.generated(uuid7(), 1, "one")
-    await content.hear(good.model_copy(update={"result_object": "nowhere"}))
-    await content.hear(good.model_copy(update={"document_id": uuid7(), "sha256": "0" * 64}))
+    missing, damaged = await content.generated(uuid7(), 1, "one"), await content.generated(uuid7(), 1, "one")
+    await content.objects.delete(missing.result_object)
+    await content.hear(missing)
+    await content.hear(damaged.model_copy(update={"sha256": "0" * 64}))
     await content.work()
+    assert await job_errors(content) == {"result_damaged": "failed", "result_missing": "queued"}
 
-    async def codes(tx: Transaction, _: None) -> list[str]:
-        return [row["error_code"] for row in await tx.fetch("select error_code from job order by error_code")]
 
-    assert await content.database.run((), codes, None) == ["result_damaged", "result_missing"]
+async def test_a_text_of_another_workspace_document_or_version_is_not_read_for_this_one(content: ContentKit) -> None:
+    here, elsewhere = uuid7(), uuid7()
+    event = await content.generated(here, 1, "one")
+    strange = [
+        await content.generated(document, version, "secret") for document, version in ((elsewhere, 1), (here, 2))
+    ]
+    moved = event.result_object.replace(str(content.workspace), str(uuid7()))
+    await content.objects.put(moved, content.objects.objects[strange[0].result_object])
+    for key in (moved, *(other.result_object for other in strange)):
+        await content.hear(event.model_copy(update={"result_object": key, "sha256": strange[0].sha256}))
+        await content.work()
+        assert await job_errors(content) == {"foreign_object": "failed"}
+        assert await content.items() == []
 
 
 async def test_a_text_that_went_with_its_document_is_superseded(content: ContentKit) -> None:

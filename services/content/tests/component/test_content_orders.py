@@ -38,10 +38,9 @@ async def events(content: ContentKit) -> dict[str, EventData]:
     def place(version: int) -> tuple[Span, ...]:
         return (Span(chunk_id=derived_id("chunk", version), start=0, end=3),)
 
-    other = await content.generated(DOCUMENT, 1, "another voice", place(1))
     return {
         "g1": await content.generated(DOCUMENT, 1, "the same words", place(1)),
-        "other": other.model_copy(update={"module": "scribe"}),
+        "other": await content.generated(DOCUMENT, 1, "another voice", place(1), module="scribe"),
         "g2": await content.generated(DOCUMENT, 2, "the same words", place(2)),
         "d": DocumentDeleted(document_id=DOCUMENT, version=2),
     }

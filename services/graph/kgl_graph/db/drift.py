@@ -89,7 +89,7 @@ where (d.deleted_at is not null or i.version < x.version)
 """
 
 _RESULTS = """
-select r.document_id, r.version, r.module, r.result_object, r.result_sha256, r.operation_id
+select r.id, r.document_id, r.version, r.module, r.result_object, r.result_sha256, r.operation_id
 from ai_request r join document d on d.workspace_id = r.workspace_id and d.document_id = r.document_id
 where r.workspace_id = $1 and r.document_id = any($2::uuid[]) and r.capability = 'extract' and r.state = 'done'
   and r.result_object is not null and d.deleted_at is null and r.version = d.parsed_version

@@ -3,13 +3,10 @@
 import re
 from uuid import UUID
 
+from kgl_servicekit.places import results_folder
+
 FOLDER = "graph/"
 _KEY = re.compile(r"graph/(?P<workspace>[0-9a-f-]{36})/results/(?P<request>[0-9a-f-]{36})/")
-
-
-def results_folder(workspace: UUID, request: UUID) -> str:
-    """All results that were ever given for a request."""
-    return f"{FOLDER}{workspace}/results/{request}/"
 
 
 def result_key(workspace: UUID, request: UUID, sha256: str) -> str:

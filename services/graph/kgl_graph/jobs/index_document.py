@@ -1,12 +1,12 @@
 """Job: chunks to vectors and searchable rows."""
 
-from kgl_graph.domain.results import results_folder
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument, jobs
 from kgl_graph.jobs.outside import Outside
 from kgl_graph.stores.chunk_reader import read_searchable
 from kgl_graph.use_cases.forget_document import forget_document, request_ids
 from kgl_graph.use_cases.record_indexed import RecordIndexed, is_searchable, record_indexed
 from kgl_servicekit.jobs.runner import Job
+from kgl_servicekit.places import chunks_folder, results_folder
 
 
 @jobs.handles(IndexDocument, timeout=300, attempts=8, concurrency=3)
@@ -17,7 +17,8 @@ async def index_document(job: Job[IndexDocument], outside: Outside) -> None:
     if not await job.run(is_searchable, command):
         await job.finish(record_indexed, command, state="superseded")
         return
-    found = await read_searchable(outside.objects, outside.embedder, data.chunks_object, data.sha256)
+    folder = chunks_folder(job.workspace_id, data.document_id, data.version)
+    found = await read_searchable(outside.objects, outside.embedder, folder, data.chunks_object, data.sha256)
     await outside.vectors.upsert(job.workspace_id, data.document_id, data.version, found.vectors)
     await job.finish(
         record_indexed, RecordIndexed(document_id=data.document_id, version=data.version, chunks=found.chunks)

@@ -10,13 +10,16 @@ from kgl_graph.use_cases.link_extraction import LinkExtraction, link_extraction
 from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.jobs.runner import Job
 from kgl_servicekit.objects.port import ObjectMissing
+from kgl_servicekit.objects.within import read_within
+from kgl_servicekit.places import request_id, results_folder
 
 
 @jobs.handles(LinkDocument, timeout=120, attempts=8, concurrency=2)
 async def link_document(job: Job[LinkDocument], outside: Outside) -> None:
     """Replace what this module said of the document before."""
+    request = request_id(job.workspace_id, job.data.document_id, job.data.version, job.data.module, "extract")
     try:
-        content = await outside.objects.get(job.data.result_object)
+        content = await read_within(outside.objects, results_folder(job.workspace_id, request), job.data.result_object)
     except ObjectMissing as missing:
         if await job.run(is_gone, job.data.document_id):
             await job.finish_without_effect(state="superseded")

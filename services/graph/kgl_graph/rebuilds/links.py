@@ -20,8 +20,11 @@ from kgl_graph.use_cases.mend_graph import remove_entities, remove_relations
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.drift.check import workspaces
+from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.events.rebuild import RebuildIncomplete
 from kgl_servicekit.objects.port import ObjectMissing, ObjectStore
+from kgl_servicekit.objects.within import read_within
+from kgl_servicekit.places import results_folder
 
 TABLES = ("entity", "mention", "relation")
 _PAGE = 200
@@ -53,9 +56,10 @@ class LinksAnew:
 
     async def _link(self, workspace: UUID, row: asyncpg.Record) -> bool:
         """False when the result is not there, or not the one that was given."""
+        folder = results_folder(workspace, row["id"])
         try:
-            content = await self.objects.get(row["result_object"])
-        except ObjectMissing:
+            content = await read_within(self.objects, folder, row["result_object"])
+        except (ObjectMissing, JobFailed):
             return False
         if hashlib.sha256(content).hexdigest() != row["result_sha256"]:
             return False

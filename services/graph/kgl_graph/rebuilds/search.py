@@ -21,6 +21,7 @@ from kgl_graph.stores.chunk_reader import read_searchable
 from kgl_servicekit.database.statements import Statements
 from kgl_servicekit.events.rebuild import Rebuild, Write
 from kgl_servicekit.events.subscription import Event
+from kgl_servicekit.places import chunks_folder
 
 search = Rebuild(
     "search",
@@ -59,7 +60,8 @@ def _workspace(event: Event[Any]) -> UUID:
 async def _with(
     outside: Outside, workspace: UUID, document: UUID, version: int, chunks_object: str, sha256: str
 ) -> Write:
-    found = await read_searchable(outside.objects, outside.embedder, chunks_object, sha256)
+    folder = chunks_folder(workspace, document, version)
+    found = await read_searchable(outside.objects, outside.embedder, folder, chunks_object, sha256)
     write_vectors = await outside.vectors.rebuild(workspace, document, version, found.vectors)
 
     async def write(tx: Statements) -> None:

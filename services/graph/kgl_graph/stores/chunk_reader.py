@@ -9,6 +9,7 @@ from kgl_graph.domain.chunks import Chunk, read_chunks
 from kgl_graph.stores.embedder import Embedder
 from kgl_servicekit.errors import JobFailed
 from kgl_servicekit.objects.port import ObjectMissing, ObjectStore
+from kgl_servicekit.objects.within import read_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,10 @@ class Searchable:
     vectors: tuple[Embedded, ...]
 
 
-async def read_searchable(objects: ObjectStore, embedder: Embedder, key: str, sha256: str) -> Searchable:
-    """Read and embed; JobFailed when the object is not there, or is not the one that was parsed."""
+async def read_searchable(objects: ObjectStore, embedder: Embedder, folder: str, key: str, sha256: str) -> Searchable:
+    """Read and embed; JobFailed when the object is not in its folder, or is not the one that was parsed."""
     try:
-        content = await objects.get(key)
+        content = await read_within(objects, folder, key)
     except ObjectMissing as missing:
         # ingest removes those of deleted documents, and that this is one may be heard of a moment later
         sentence = "The chunks of this version are not in the object store."

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from kgl_contracts.ai import Capability, ExtractionRequested
-from kgl_contracts.ingest import DocumentAccepted, DocumentCancelled, DocumentDeleted, DocumentParsed, PlannedModule
+from kgl_contracts.ingest import (
+    DocumentAccepted,
+    DocumentCancelled,
+    DocumentDeleted,
+    DocumentParsed,
+    PlannedModule,
+    chunks_url,
+)
 from kgl_contracts.operations import StageState
 from kgl_graph.db import documents, requests
 from kgl_graph.db.search_index import PRESENT
@@ -13,7 +20,7 @@ from kgl_servicekit.database import last_results
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.subscription import DONE, SUPERSEDED, Verdict
 from kgl_servicekit.identity.access import BUILT_IN, Module, known_modules, modules
-from kgl_servicekit.ids import derived_id
+from kgl_servicekit.places import request_id
 
 CAPABILITIES: tuple[Capability, ...] = ("extract", "summarise")
 
@@ -113,7 +120,8 @@ async def _planned(tx: Transaction, event: DocumentParsed) -> Sequence[PlannedMo
 async def _request(
     tx: Transaction, event: DocumentParsed, module: PlannedModule | Module, capability: Capability, *, wanted: bool
 ) -> None:
-    request = derived_id("ai_request", tx.workspace, event.document_id, event.version, module.name, capability)
+    request = request_id(tx.workspace, event.document_id, event.version, module.name, capability)
+    url = chunks_url(event.document_id, event.version)  # what the event says may be somebody's correction
     made = await requests.add(
         tx,
         {
@@ -124,7 +132,7 @@ async def _request(
             "capability": capability,
             "mode": module.mode,
             "deadline_seconds": module.deadline_seconds,
-            "chunks_url": event.chunks_url,
+            "chunks_url": url,
         },
         wanted=wanted,
     )
@@ -139,7 +147,7 @@ async def _request(
             version=event.version,
             module=module.name,
             capability=capability,
-            chunks_url=event.chunks_url,
+            chunks_url=url,
         )
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from kgl_contracts.ingest import DocumentDeleted, DocumentParsed, DocumentSnapshotted
+from kgl_contracts.ingest import DocumentDeleted, DocumentParsed, DocumentSnapshotted, chunks_url
 from kgl_graph.db import drift, graph
 from kgl_graph.jobs.declared import EVERY_VERSION, ForgetVectors, IndexDocument, LinkDocument
 from kgl_graph.use_cases.hear_document import hear_deleted, hear_parsed
@@ -62,7 +62,6 @@ async def mend_told(tx: Transaction, items: Sequence[Item]) -> int:
         assert part.parsed_version is not None  # others do not differ
         assert part.chunks_object is not None
         assert part.sha256 is not None
-        url = f"/ingest/v1/documents/{part.document_id}/versions/{part.parsed_version}/chunks"
         await hear_parsed(
             tx,
             DocumentParsed(
@@ -70,7 +69,7 @@ async def mend_told(tx: Transaction, items: Sequence[Item]) -> int:
                 version=part.parsed_version,
                 chunk_count=part.chunk_count or 0,
                 text_length=0,
-                chunks_url=url,
+                chunks_url=chunks_url(part.document_id, part.parsed_version),
                 chunks_object=part.chunks_object,
                 sha256=part.sha256,
             ),

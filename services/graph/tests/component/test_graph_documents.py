@@ -27,7 +27,7 @@ def found(document: UUID, version: int, name: str) -> Extraction:
 
 async def result(graph: GraphKit, document: UUID, version: int, extraction: Extraction) -> ExtractionCompleted:
     content = extraction.model_dump_json().encode()
-    key = f"graph/{document}/{version}/{hashlib.sha256(content).hexdigest()}"
+    key = f"{graph.result_folder(document, version)}{hashlib.sha256(content).hexdigest()}.json"
     info = await graph.objects.put(key, content)
     return ExtractionCompleted(
         request_id=uuid7(),
@@ -52,7 +52,8 @@ async def test_an_older_version_is_superseded_and_searchable_text_is_the_newer_o
 
 
 async def test_chunks_that_are_missing_or_damaged_fail_the_job_with_a_code(graph: GraphKit) -> None:
-    missing = (await graph.parsed(uuid7(), 1, ["x"])).model_copy(update={"chunks_object": "nowhere"})
+    missing = await graph.parsed(uuid7(), 1, ["x"])
+    await graph.objects.delete(missing.chunks_object)
     damaged = (await graph.parsed(uuid7(), 1, ["y"])).model_copy(update={"sha256": "0" * 64})
     for event in (missing, damaged):
         await graph.hear(event)

@@ -42,7 +42,7 @@ def extraction(version: int) -> Extraction:
 
 
 async def result(graph: GraphKit, version: int) -> ExtractionCompleted:
-    key = f"graph/{DOCUMENT}/{version}"
+    key = f"{graph.result_folder(DOCUMENT, version)}1.json"
     info = await graph.objects.put(key, extraction(version).model_dump_json().encode())
     return ExtractionCompleted(
         request_id=derived_id("request", version),
@@ -89,9 +89,12 @@ async def state_after(graph: GraphKit, known: dict[str, EventData], order: list[
 async def check_all(graph: GraphKit, orders: Iterator[list[str]], *, every_mode: bool = False) -> dict[str, Any]:
     """The one state of all orders; each with jobs at once, and at the end in one of two ways, or in both."""
     known = await events(graph)
+    objects = dict(graph.objects.objects)
     first: dict[str, Any] | None = None
     for number, order in enumerate(orders):
         for mode in MODES if every_mode else (MODES[0], MODES[1 + number % 2]):
+            for key, content in objects.items():  # a deletion takes results along
+                await graph.objects.put(key, content)
             state = await state_after(graph, known, order, mode)
             first = state if first is None else first
             assert state == first, (order, mode)

@@ -12,6 +12,7 @@ from kgl_contracts.ingest import PlannedModule
 from kgl_contracts.operations import PlannedStage, Subject
 from kgl_servicekit.errors import Conflict, Gone, NotFound
 from kgl_servicekit.identity.access import Module
+from kgl_servicekit.places import chunks_folder
 
 
 class OnDuplicate(StrEnum):
@@ -131,12 +132,12 @@ def file_key(workspace: UUID, sha256: str, generation: int) -> str:
 
 def chunks_key(workspace: UUID, document: UUID, version: int, sha256: str) -> str:
     """Where the immutable chunks of a version lie."""
-    return f"{OBJECTS}/{workspace}/chunks/{document}/{version}/{sha256}.jsonl"
+    return f"{chunks_folder(workspace, document, version)}{sha256}.jsonl"
 
 
 def text_key(workspace: UUID, document: UUID, version: int, sha256: str) -> str:
     """Where the parsed text of a version lies."""
-    return f"{OBJECTS}/{workspace}/chunks/{document}/{version}/{sha256}.txt"
+    return f"{chunks_folder(workspace, document, version)}{sha256}.txt"
 
 
 def workspace_of_key(key: str) -> UUID | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from kgl_contracts.ingest import DocumentParsed
+from kgl_contracts.ingest import DocumentParsed, chunks_url
 from kgl_ingest.db import documents
 from kgl_ingest.use_cases.read_plan import read_plan
 from kgl_servicekit.database.transaction import Transaction
@@ -42,7 +42,7 @@ async def record_parsed(tx: Transaction, command: RecordParsed) -> None:
             version=command.version,
             chunk_count=command.chunk_count,
             text_length=command.text_length,
-            chunks_url=f"/ingest/v1/documents/{command.document_id}/versions/{command.version}/chunks",
+            chunks_url=chunks_url(command.document_id, command.version),
             chunks_object=command.chunks_object,
             sha256=command.chunks_sha256,
             modules=await documents.planned_modules(tx, command.document_id, command.version),
