@@ -19,8 +19,9 @@ class Delivery(NamedTuple):
     """A record of a subscription's topic, as far as it could be read.
 
     `event` and `handled` are None for a type that the subscription does not take; `unreadable` says why a
-    record cannot be decoded; `unknown_version` that only a later release can read it. On an unsequenced topic the
-    envelope's id is made of the workspace, the key and the id that came.
+    record cannot be decoded; `unknown_version` that only a later release can read it, and `handled` is then how an
+    earlier version is. On an unsequenced topic the envelope's id is made of the workspace, the key and the id that
+    came.
     """
 
     record: StoredRecord
@@ -51,7 +52,8 @@ def decode(subscription: Subscription, record: StoredRecord, corrected: bytes | 
         envelope = envelope._replace(id=_own_id(envelope, key))
     handled = subscription.handlers.get(envelope.type)
     if handled is None:
-        return Delivery(record, key, envelope, unknown_version=subscription.waits_for(envelope.type))
+        known = subscription.earlier(envelope.type)
+        return Delivery(record, key, envelope, handled=known, unknown_version=known is not None)
     try:
         data = handled.validate(record.value if corrected is None else corrected)
     except ValidationError as wrong:

@@ -1,13 +1,21 @@
 """Calling a handler, and what its answer means."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from kgl_contracts.operations import StageState
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
-from kgl_servicekit.events.holds import NOT_YET, VERSION_PATIENCE, Hold
+from kgl_servicekit.events.holds import NOT_YET, VERSION_PATIENCE, Hold, Reason
 from kgl_servicekit.events.subscription import Done, Reject, Superseded, Verdict, cause_of
+
+_CODES: Mapping[Reason, str] = {
+    "failed": "handler_failed",
+    "quarantined": "handler_quarantined",
+    "behind": "held_behind",
+}
+"""What receipts call the reasons of holds that have another name there."""
 
 
 async def handle(tx: Transaction, delivery: Delivery, run: int = 1) -> tuple[str, Hold | None]:
@@ -16,14 +24,13 @@ async def handle(tx: Transaction, delivery: Delivery, run: int = 1) -> tuple[str
     `run` counts how often a decision has set it going again, the first time included.
     """
     if delivery.unreadable is not None:
-        await report_stage(tx, delivery, "failed", "unreadable", run=run)
         return "held", Hold(delivery, "dead", "unreadable", error=delivery.unreadable)
     if delivery.unknown_version:
         return "held", Hold(delivery, "retrying", "unknown_version", delay=VERSION_PATIENCE, error=NOT_YET)
     if delivery.event is None or delivery.handled is None:
         return "unwanted", None
     scoped = tx.scoped(delivery.event.cause._replace(run=run), delivery.workspaces())
-    return await _outcome(tx, delivery, await delivery.handled.handle(scoped, delivery.event), run)
+    return _outcome(delivery, await delivery.handled.handle(scoped, delivery.event))
 
 
 async def handle_batch(
@@ -40,7 +47,7 @@ async def handle_batch(
     for place, (delivery, verdict) in enumerate(zip(deliveries, verdicts, strict=True)):
         if type(verdict) is Done:
             continue
-        outcome, refused = await _outcome(tx, delivery, verdict)
+        outcome, refused = _outcome(delivery, verdict)
         if refused is None:
             outcomes[outcome] += 1
         else:
@@ -49,19 +56,37 @@ async def handle_batch(
     return refusals
 
 
-async def _outcome(tx: Transaction, delivery: Delivery, verdict: Verdict, run: int = 1) -> tuple[str, Hold | None]:
+def _outcome(delivery: Delivery, verdict: Verdict) -> tuple[str, Hold | None]:
     match verdict:
         case Done():
             return "done", None
         case Superseded():
             return "superseded", None
         case Reject(reason):
-            await report_stage(tx, delivery, "failed", "rejected", run=run)
             return "held", Hold(delivery, "dead", "rejected", 1, error=reason)
 
 
+async def report_held(tx: Transaction, held: Hold) -> None:
+    """Tell the receipt that an event was not handled: it is dead, is tried again, or waits for something else."""
+    code = _CODES.get(held.reason, held.reason)
+    if held.state == "dead":
+        await report_stage(tx, held.delivery, "failed", code)
+    elif held.reason == "failed":
+        again = datetime.now(UTC) + timedelta(seconds=held.delay)
+        await report_stage(tx, held.delivery, "retrying", code, next_retry_at=again)
+    else:
+        await report_stage(tx, held.delivery, "waiting", code)
+
+
 async def report_stage(
-    tx: Transaction, delivery: Delivery, state: StageState, code: str | None, attempt: int = 1, run: int = 1
+    tx: Transaction,
+    delivery: Delivery,
+    state: StageState,
+    code: str | None,
+    *,
+    attempt: int = 1,
+    run: int = 1,
+    next_retry_at: datetime | None = None,
 ) -> None:
     """Tell the receipt that the handler of this delivery did not get through, or is to be tried once more."""
     handled = delivery.handled
@@ -69,4 +94,4 @@ async def report_stage(
     if envelope is None or handled is None or handled.stage is None or not delivery.workspaces():
         return
     scoped = tx.scoped(cause_of(envelope), delivery.workspaces())
-    await scoped.report(handled.stage, state, run=run, attempt=attempt, error=code)
+    await scoped.report(handled.stage, state, run=run, attempt=attempt, error=code, next_retry_at=next_retry_at)

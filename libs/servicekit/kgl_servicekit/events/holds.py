@@ -8,6 +8,7 @@ transaction that saw the queue empty under that lock. So order by key holds, and
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import asyncpg
@@ -195,8 +196,8 @@ async def undo_attempt(tx: Transaction, attempt: tuple[int, int]) -> None:
     await tx.execute(sql, *attempt)
 
 
-async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: float, error: str) -> None:
-    """After a failed attempt: wait `delay` seconds, or give up."""
+async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: float, error: str) -> datetime | None:
+    """After a failed attempt: wait `delay` seconds, or give up; the answer is when it is tried again."""
     row = await tx.fetchrow(
         """update held_event set state = $2, next_at = now() + $3 * interval '1 second', error = $4, last_at = now()
            where id = $1 returning *""",
@@ -205,13 +206,17 @@ async def postpone(tx: Transaction, event_id: int, state: HeldState, delay: floa
         delay,
         storable(error),
     )
-    if row is None or (state != "dead" and row["letter"] is None):
-        return
+    if row is None:
+        return None
+    again: datetime | None = None if state == "dead" else row["next_at"]
+    if again is not None and row["letter"] is None:
+        return again
     await tell(tx, row["subscription"], row["topic"], [row["key"]])
     if state == "dead":
         await report_redrive(tx, row, "failed", error="dead_again")
     else:
-        await report_redrive(tx, row, "retrying", error="handler_failed", next_retry_at=row["next_at"])
+        await report_redrive(tx, row, "retrying", error="handler_failed", next_retry_at=again)
+    return again
 
 
 async def wake_gap(tx: Transaction, event_id: int) -> None:

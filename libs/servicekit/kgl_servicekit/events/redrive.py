@@ -13,14 +13,13 @@ from kgl_servicekit.database.signals import HOLDS
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.alone import HANDLERS
-from kgl_servicekit.events.delivery import decode
+from kgl_servicekit.events.delivery import Delivery, decode
 from kgl_servicekit.events.handling import handle, report_stage
 from kgl_servicekit.events.held_metrics import HeldMetrics
 from kgl_servicekit.events.holds import (
     NOT_YET,
     VERSION_LIMIT,
     VERSION_PATIENCE,
-    HeldState,
     lock_head,
     next_keys,
     postpone,
@@ -109,8 +108,9 @@ class Redriver:
         return len(due)
 
     async def _work_key(self, subscription: Subscription, key: str) -> None:
+        reporter = f"{self._database.service}/{subscription.name}/held"
         try:
-            head = await self._database.run((), self._start, (subscription, key))
+            head = await self._database.run((), self._start, (subscription, key), reporter=reporter)
         except OutcomeUnknown:
             if self._counted is not None:
                 self._undone.add(self._counted)
@@ -118,7 +118,6 @@ class Redriver:
         if head is None:
             return
         failpoint("redrive.peeked")
-        reporter = f"{self._database.service}/{subscription.name}/held"
         try:
             async with HANDLERS.shared():
                 outcome = await self._database.run(head.workspaces, self._attempt, head, reporter=reporter)
@@ -155,14 +154,16 @@ class Redriver:
             return None
         if head["reason"] == "gap" and not await _closed(tx, subscription, head):
             return None
-        if head["attempts"] >= subscription.attempts:
-            await postpone(tx, head["id"], "dead", 0, "its last attempt ended the worker without a word")
-            return None
         delivery = decode(subscription, stored_record(head), head["corrected"])
+        if head["attempts"] >= subscription.attempts:
+            await _give_up(tx, head, delivery, "worker_lost", "its last attempt ended the worker without a word")
+            return None
         if delivery.unknown_version:
             waited = (datetime.now(UTC) - head["first_at"]).total_seconds()
-            still: HeldState = "retrying" if waited < VERSION_LIMIT else "dead"
-            await postpone(tx, head["id"], still, VERSION_PATIENCE, NOT_YET)
+            if waited < VERSION_LIMIT:
+                await postpone(tx, head["id"], "retrying", VERSION_PATIENCE, NOT_YET)
+            else:
+                await _give_up(tx, head, delivery, "unknown_version", NOT_YET)
             return None
         number = await start_attempt(tx, head["id"], silent_delay(subscription, head["attempts"] + 1))
         self._counted = (head["id"], number)
@@ -175,19 +176,33 @@ class Redriver:
             return "held"
         delivery = decode(subscription, stored_record(head), head["corrected"])
         if command.failed is not None:
-            dead = command.number >= subscription.attempts
-            state: HeldState = "dead" if dead else "retrying"
-            await postpone(tx, head["id"], state, retry_delay(subscription, command.number), command.failed)
-            await report_stage(
-                tx, delivery, "failed" if dead else "retrying", "handler_failed", command.number, head["run"]
-            )
+            await _failed(tx, head, delivery, command)
             return "held"
         outcome, refused = await handle(tx, delivery, head["run"])
         if refused is not None:
-            await postpone(tx, head["id"], "dead", 0, refused.error or refused.reason)
+            await _give_up(tx, head, delivery, refused.reason, refused.error or refused.reason)
             return outcome
         await release(tx, subscription, head)
         return outcome
+
+
+async def _failed(tx: Transaction, head: asyncpg.Record, delivery: Delivery, attempt: _Try) -> None:
+    """Note a try that did not get through: the next one, or that there is none."""
+    error = attempt.failed or ""
+    if attempt.number >= attempt.subscription.attempts:
+        await _give_up(tx, head, delivery, "handler_failed", error)
+        return
+    delay = retry_delay(attempt.subscription, attempt.number)
+    again = await postpone(tx, head["id"], "retrying", delay, error)
+    told = {"attempt": attempt.number, "run": head["run"]}
+    await report_stage(tx, delivery, "retrying", "handler_failed", **told, next_retry_at=again)
+
+
+async def _give_up(tx: Transaction, head: asyncpg.Record, delivery: Delivery, code: str, error: str) -> None:
+    """It is dead until somebody decides, and its receipt says so."""
+    await postpone(tx, head["id"], "dead", 0, error)
+    attempt = max(1, head["attempts"])
+    await report_stage(tx, delivery, "failed", code, attempt=attempt, run=head["run"])
 
 
 async def _tell_key(tx: Transaction, place: tuple[Subscription, str]) -> None:
@@ -212,6 +227,10 @@ async def _closed(tx: Transaction, subscription: Subscription, head: asyncpg.Rec
         await tx.execute("update held_event set reason = 'behind' where id = $1", head["id"])
         return True
     left = subscription.gap_patience - (datetime.now(UTC) - head["first_at"]).total_seconds()
-    state: HeldState = "waiting" if left > 0 else "dead"
-    await postpone(tx, head["id"], state, max(0.0, left), "an earlier event of this key is missing")
+    missing = "an earlier event of this key is missing"
+    if left > 0:
+        await postpone(tx, head["id"], "waiting", left, missing)
+    else:
+        delivery = decode(subscription, stored_record(head), head["corrected"])
+        await _give_up(tx, head, delivery, "gap", missing)
     return False

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kgl_contracts.operations import StageState
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.delivery import Delivery
-from kgl_servicekit.events.handling import handle, handle_batch, report_stage
+from kgl_servicekit.events.handling import handle, handle_batch, report_held
 from kgl_servicekit.events.holds import Hold, held_keys, hold, wake_gap
 from kgl_servicekit.events.order import Order
 from kgl_servicekit.events.subscription import Subscription
@@ -149,10 +148,10 @@ async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counte
     else:
         order.advance(deliveries[0])
         settling.hold(batch.hold)
-        state: StageState = "failed" if batch.hold.state == "dead" else "retrying"
-        await report_stage(tx, deliveries[0], state, f"handler_{batch.hold.reason}")
     await order.remember(tx, subscription)
     if settling.holds:
         await hold(tx, subscription, settling.holds, batch.incarnation)
+        for held_now in settling.holds:
+            await report_held(tx, held_now)
         failpoint("hold.written")
     return settling.outcomes

@@ -123,7 +123,7 @@ class Subscription:
         self.batch = batch
         self.reject_share = reject_share
         self.handlers: dict[str, Handled] = {}
-        self._newest: dict[str, int] = {}
+        self._newest: dict[str, Handled] = {}
 
     def on(
         self,
@@ -174,10 +174,13 @@ class Subscription:
             if version.event_type in self.handlers:
                 raise TypeError(f"{self.name} has two handlers for {version.event_type}")
             self.handlers[version.event_type] = replace(handled, written=None if version is model else version)
-        name, number = name_and_version(model.event_type)
-        self._newest[name] = number
+        name, _ = name_and_version(model.event_type)
+        self._newest[name] = handled
 
-    def waits_for(self, event_type: str) -> bool:
-        """Whether this is a version that the subscription cannot read yet of a type that it takes."""
+    def earlier(self, event_type: str) -> Handled | None:
+        """How the newest version before this one is handled, if this is one that the subscription cannot read yet."""
         name, version = name_and_version(event_type)
-        return version > self._newest.get(name, version)
+        newest = self._newest.get(name)
+        if newest is None or version <= name_and_version(newest.model.event_type)[1]:
+            return None
+        return newest

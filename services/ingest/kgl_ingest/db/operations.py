@@ -112,7 +112,8 @@ class _Row:
         self.deadline_at = at + timedelta(seconds=stage.deadline_seconds)
 
     def move(self, entry: Progress) -> None:
-        self.started_at = min(self.started_at or entry.at, entry.at)
+        if entry.state != "waiting":
+            self.started_at = min(self.started_at or entry.at, entry.at)
         if (entry.run, entry.attempt) > (self.run, self.attempt):
             self.run, self.attempt = entry.run, entry.attempt
         self.removed |= entry.removed  # each kind is told once, so the order does not matter

@@ -33,6 +33,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.subscription import Event
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.operations import Stage
 from kgl_servicekit.testing.events import running
 from kgl_servicekit.testing.polling import eventually
 from kgl_servicekit.testing.races import overlapping, repeats, until_waiting
@@ -221,6 +222,29 @@ async def test_a_later_run_counts_its_own_attempts_however_the_reports_are_batch
         assert receipt is not None
         (shown,) = [s for s in receipt.stages if s.name == stage]
         assert (shown.state, shown.run, shown.attempt) == ("running", 2, 1), together
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_stage_that_waits_behind_another_event_is_done_whichever_report_comes_first(
+    ingest: Ingest, late: bool
+) -> None:
+    operation, stage = uuid7(), STAGES[1]
+    waits = RecordProgress(moved=[progress(ingest, stage, operation, "waiting", error="held_behind")])
+
+    async def shown() -> Stage:
+        receipt = await ingest.database.run(ingest.workspace, read_receipt, operation)
+        assert receipt is not None
+        return next(each for each in receipt.stages if each.name == stage)
+
+    await ingest.database.run(ingest.workspace, record_progress, started(ingest, operation))
+    if late:
+        await ingest.database.run(ingest.workspace, record_progress, done(ingest, stage, operation))
+    await ingest.database.run(ingest.workspace, record_progress, waits)
+    if not late:
+        assert ((await shown()).state, (await shown()).error) == ("waiting", "held_behind")
+        assert (await shown()).started_at is None
+        await ingest.database.run(ingest.workspace, record_progress, done(ingest, stage, operation))
+    assert ((await shown()).state, (await shown()).error) == ("done", None)
 
 
 async def test_the_end_of_an_operation_is_told_once_whoever_reports_it(ingest: Ingest) -> None:
