@@ -75,7 +75,7 @@ class _Settling:
             self.hold(Hold(delivery, "waiting", "gap", delay=self.subscription.gap_patience))
         elif fate == "too_old":
             self.hold(Hold(delivery, "dead", "too_old", error="older than the inbox remembers, or from the future"))
-        elif delivery.key in self.held and not await self._fills_gap(delivery):
+        elif delivery.key in self.held and not await self._fills_gap(delivery) and not _ends_key(delivery):
             self.order.advance(delivery)
             self.hold(Hold(delivery, "waiting", "behind"))
         else:
@@ -129,6 +129,18 @@ class _Settling:
         return (envelope.source_epoch, envelope.sequence) < (first["epoch"], first["sequence"])
 
 
+def _ends_key(delivery: Delivery) -> bool:
+    """Whether the event supersedes whatever of its key is held."""
+    return delivery.event is not None and delivery.handled is not None and delivery.handled.ends_key
+
+
+def _behind(failed: Hold) -> Hold:
+    """An event that did not wait for those that are held, and could not be handled: now it waits for them."""
+    if failed.reason != "failed" or not _ends_key(failed.delivery):
+        return failed
+    return Hold(failed.delivery, "waiting", "behind", error=failed.error)
+
+
 async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counter[str]:
     """Settle a batch; raises PositionMoved, or whatever a handler raises. The answer counts the outcomes."""
     subscription, batch = command
@@ -147,7 +159,7 @@ async def settle(tx: Transaction, command: tuple[Subscription, Batch]) -> Counte
         await settling.finish_run()
     else:
         order.advance(deliveries[0])
-        settling.hold(batch.hold)
+        settling.hold(_behind(batch.hold) if deliveries[0].key in held else batch.hold)
     await order.remember(tx, subscription)
     if settling.holds:
         await hold(tx, subscription, settling.holds, batch.incarnation)

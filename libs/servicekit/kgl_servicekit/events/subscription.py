@@ -75,7 +75,7 @@ class Handled:
 
     `handle` takes one event, or `handle_batch` those that lie next to each other. `workspaces` names those of
     an event that speaks of several; otherwise it is the envelope's. `written` is the version that the data are in,
-    if it is an earlier one than that of `model`.
+    if it is an earlier one than that of `model`. `ends_key`: it is handled although its key is held.
     """
 
     model: type[EventData]
@@ -84,6 +84,7 @@ class Handled:
     handle: Handler
     handle_batch: BatchHandler | None = None
     written: type[EventData] | None = None
+    ends_key: bool = False
 
     @property
     def validate(self) -> Callable[[bytes], Any]:
@@ -131,14 +132,17 @@ class Subscription:
         *,
         stage: str | None = None,
         workspaces: Callable[[Any], Iterable[UUID]] | None = None,
+        ends_key: bool = False,
     ) -> Callable[[H], H]:
         """Declare the handler of one event type. It does no I/O but its transaction.
 
-        Events of the versions that it replaces come as this one.
+        Events of the versions that it replaces come as this one. One that `ends_key` takes the effects of all events
+        of its key away, and whatever is handled after it finds that it is superseded: so it does not wait for those
+        that are held.
         """
 
         def declare(handle: H) -> H:
-            self._add(Handled(model, stage, workspaces, handle))
+            self._add(Handled(model, stage, workspaces, handle, ends_key=ends_key))
             return handle
 
         return declare

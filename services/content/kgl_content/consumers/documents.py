@@ -9,6 +9,6 @@ from kgl_servicekit.events.subscription import Event, Subscription, Verdict
 content_documents = Subscription("content.documents", topic=DOCUMENTS)
 
 
-@content_documents.on(DocumentDeleted, stage="content.unlink")
+@content_documents.on(DocumentDeleted, stage="content.unlink", ends_key=True)
 async def on_document_deleted(tx: Transaction, event: Event[DocumentDeleted]) -> Verdict:
     return await unlink_document(tx, event.data)

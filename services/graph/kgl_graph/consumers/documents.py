@@ -24,6 +24,6 @@ async def on_document_cancelled(tx: Transaction, event: Event[DocumentCancelled]
     return await hear_cancelled(tx, event.data)
 
 
-@graph_documents.on(DocumentDeleted, stage="graph.erase")
+@graph_documents.on(DocumentDeleted, stage="graph.erase", ends_key=True)
 async def on_document_deleted(tx: Transaction, event: Event[DocumentDeleted]) -> Verdict:
     return await hear_deleted(tx, event.data)
