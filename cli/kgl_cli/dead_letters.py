@@ -1,6 +1,5 @@
 """`kgl dead-letters`: events that no service could handle. Found, read, fixed and tried again."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +23,7 @@ from kgl_cli.dead_letter_requests import (
     json_of,
 )
 from kgl_cli.dead_letter_views import show_counts, show_letter, show_letters
+from kgl_cli.ending import status_of
 from kgl_cli.home import Home, HomeRefused, chosen_system
 from kgl_client.api import Api, ApiProblem, ApiUnreachable
 
@@ -203,7 +203,7 @@ def _run(work: Work, target: str | None) -> None:
             return await work(api)
 
     try:
-        status = asyncio.run(on_system())
+        status = status_of(on_system())
     except (ApiProblem, ApiUnreachable, HomeRefused, OSError, Refused) as refused:
         typer.echo(_sentence(refused), err=True)
         raise typer.Exit(1) from refused

@@ -1,7 +1,5 @@
 """The `kgl` command."""
 
-import asyncio
-import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +8,13 @@ import typer
 from rich.console import Console
 
 from kgl_cli.dead_letters import dead_letters
+from kgl_cli.ending import status_of
 from kgl_cli.home import Home, HomeRefused
 from kgl_cli.module import module
 from kgl_cli.operations import operations
 from kgl_cli.setup import setup
 from kgl_cli.webhooks import webhooks
 from kgl_servicekit.logs import configure_logging
-from kgl_servicekit.process import run
 
 app = typer.Typer(
     help="The Knowledge Graph Lab backend, on this machine.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -38,7 +36,7 @@ def dev(
     from kgl_cli.dev import serve
 
     configure_logging(log_level, "kgl")
-    _run(serve(_home(), port, console))
+    _run(serve(_home(), port, console), serves=True)
 
 
 @app.command()
@@ -141,22 +139,13 @@ def _home() -> Home:
         raise typer.Exit(2) from refused
 
 
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    """Run to the end or to the first SIGINT or SIGTERM; the answer is the exit status."""
-
-    async def until_stopped() -> int:
-        task = asyncio.create_task(work)
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return 0
-        except HomeRefused as refused:
-            console.print(f"[red]{refused}[/red]")
-            return 2
-
-    raise typer.Exit(run(until_stopped()))
+def _run(work: Coroutine[Any, Any, int], *, serves: bool = False) -> None:
+    try:
+        status = status_of(work, serves=serves)
+    except HomeRefused as refused:
+        console.print(f"[red]{refused}[/red]")
+        status = 2
+    raise typer.Exit(status)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 import uvicorn
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kgl_cli.ending import status_of
 from kgl_cli.home import Home, HomeRefused, chosen_system
 from kgl_cli.stack import docker
 from kgl_client.api import Api
@@ -114,10 +115,10 @@ def listen(
     except HomeRefused as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(1) from refused
-    asyncio.run(_listen(Api(known.url, known.api_key), event, known.callback_host))
+    raise typer.Exit(status_of(_listen(Api(known.url, known.api_key), event, known.callback_host), serves=True))
 
 
-async def _listen(api: Api, event_types: list[str], callback_host: str = LOOPBACK) -> None:
+async def _listen(api: Api, event_types: list[str], callback_host: str = LOOPBACK) -> NoReturn:
     console = Console()
 
     async def show(arrived: Arrived) -> None:
@@ -130,6 +131,7 @@ async def _listen(api: Api, event_types: list[str], callback_host: str = LOOPBAC
         try:
             async with Receiver(endpoint["secret"], show, callback_host=callback_host):
                 console.print(f"listening on port {PORT} for {', '.join(event_types)}; end with Ctrl-C")
-                await asyncio.Event().wait()
+                while True:
+                    await asyncio.Event().wait()
         finally:
             await api.request("DELETE", f"/publish/v1/endpoints/{endpoint['id']}")

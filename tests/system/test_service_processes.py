@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -88,6 +89,29 @@ async def test_a_process_answers_health_and_metrics_and_ends_cleanly_on_sigterm(
             ended = await process.wait()
     assert "kgl_transaction_retries_total" in metrics.text
     assert ended == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_what_is_asked_for_once_and_stopped_says_that_it_is_not_done(
+    environment: Environment, number: signal.Signals
+) -> None:
+    asked = asyncio.Event()
+
+    async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with await asyncio.start_server(silent, "127.0.0.1") as database:
+        port = database.sockets[0].getsockname()[1]
+        url = f"postgresql://a:b@127.0.0.1:{port}/c"
+        process = await started({**environment, "KGL_DATABASE_URL": url}, "refill", "kgl.content")
+        async with asyncio.timeout(60):
+            await asked.wait()
+            process.send_signal(number)
+            _, words = await process.communicate()
+    assert process.returncode == 128 + number
+    assert words.decode().splitlines()[-1] == f"stopped by {number.name} before it was done"
+    assert "Traceback" not in words.decode()
 
 
 async def test_readiness_of_a_worker_names_its_bus_and_database(environment: Environment) -> None:

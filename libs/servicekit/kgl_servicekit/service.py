@@ -43,7 +43,7 @@ from kgl_servicekit.jobs.declare import Jobs
 from kgl_servicekit.jobs.runner import JobRunner
 from kgl_servicekit.logs import configure_logging
 from kgl_servicekit.once import ONCE, migrate_database
-from kgl_servicekit.process import run
+from kgl_servicekit.process import Stopped, run, until_stopped
 from kgl_servicekit.settings import NotConfigured, ServiceSettings, settings_of
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -202,7 +202,8 @@ class Service:
 def main(settings_class: type[S], build: Callable[[S, Bus], Service]) -> None:
     """The command of a service: `api`, `worker`, `relay`, `migrate`, and what operators ask for (`once.py`).
 
-    What an operator has set wrong ends it with one line that names the setting, as does a server that is out.
+    What an operator has set wrong ends it with one line that names the setting, as does a server that is out. A signal
+    ends what serves in good order; what is asked for once is not done then, and says so: 130 or 143.
     """
     parser = argparse.ArgumentParser(
         description=f"{settings_class.__module__.split('.')[0]}: one of the services of kgl"
@@ -238,10 +239,10 @@ def _role(service: Service, asked: argparse.Namespace) -> Coroutine[Any, Any, in
     if asked.role == "api":
         return _serve(service, asked.host, asked.port or 8000)
     if asked.role == "migrate":
-        return migrate_database(service)
+        return _once(migrate_database(service))
     if asked.role in ONCE:
-        return _until_stopped(ONCE[asked.role](service, asked))
-    return _until_stopped(_work(service, asked))
+        return _once(ONCE[asked.role](service, asked))
+    return _work_until_stopped(service, asked)
 
 
 async def _serve(service: Service, host: str, port: int) -> None:
@@ -288,13 +289,15 @@ def _server(app: ASGIApp, service: Service, host: str, port: int) -> uvicorn.Ser
     return uvicorn.Server(config)
 
 
-async def _until_stopped(work: Coroutine[Any, Any, int | None]) -> int | None:
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, task.cancel)
-    status = None
-    with contextlib.suppress(asyncio.CancelledError):
-        status = await task
+async def _work_until_stopped(service: Service, asked: argparse.Namespace) -> None:
+    with contextlib.suppress(Stopped):
+        await until_stopped(_work(service, asked))
     logger.info("worker.stopped")
-    return status
+
+
+async def _once(work: Coroutine[Any, Any, int | None]) -> int | None:
+    try:
+        return await until_stopped(work)
+    except Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        return stopped.status
