@@ -22,20 +22,16 @@ from kgl_servicekit.drift.check import Item, by_workspace, workspaces
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.lag import lags
-from kgl_servicekit.events.rebuild import Rebuild
+from kgl_servicekit.events.rebuild import SILENCE, Rebuild, SourceSilent
 from kgl_servicekit.ids import uuid7
 
 Compare = Callable[[Transaction, Sequence[Any]], Awaitable[Sequence[tuple[UUID, str, Any]]]]
 """Which of these parts, all of the transaction's workspace, differ from what is derived: key, state, part."""
 
 _BATCH = 200
-_PATIENCE = 60.0  # seconds for the next part, and for the live subscription to catch up
+_PATIENCE = SILENCE  # for the next part, and for the live subscription to catch up
 _YOUNG = timedelta(hours=1)
 STRANGER = "its source does not know it"
-
-
-class SourceSilent(Unavailable, code="source_silent", status=503):
-    """The owner of the source does not tell it; its worker has to run."""
 
 
 class Behind(Unavailable, code="subscription_behind", status=503):

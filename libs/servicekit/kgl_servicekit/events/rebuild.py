@@ -20,7 +20,7 @@ was ordered, L the position of the live subscription, R that of the rebuild.
 
 A run that ends anywhere leaves the row in `rebuild`, the positions of its generation and the shadow tables,
 each changed in the transaction of its effect; the next run goes on there, or starts anew when the bus has
-forgotten the topics or the tables have changed meanwhile.
+forgotten the topics, the tables have changed meanwhile, or the snapshot is not whole after a day.
 """
 
 from collections.abc import Awaitable, Callable
@@ -33,11 +33,15 @@ from kgl_contracts.operations import SnapshotEnd, SnapshotRequested
 from kgl_contracts.topics import Topic
 from kgl_servicekit.database.statements import Statements
 from kgl_servicekit.database.transaction import Transaction
+from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.subscription import DONE, Event, Subscription, Verdict
 
 Write = Callable[[Statements], Awaitable[None]]
 Read = Callable[[Any, Event[Any]], Awaitable[Write]]
 R = TypeVar("R", bound=Read)
+
+SILENCE = 60.0
+"""Seconds after which a source of which nothing is heard is taken to be out."""
 
 
 class RebuildRunning(Exception):
@@ -54,6 +58,10 @@ class RebuildIncomplete(Exception):
     def __init__(self, missing: tuple[str, ...]) -> None:
         super().__init__(f"the source of {len(missing)} keys cannot be read, such as {', '.join(missing[:5])}")
         self.missing = missing
+
+
+class SourceSilent(Unavailable, code="source_silent", status=503):
+    """The owner of the source does not tell it; its worker has to run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """The process of a rebuild: snapshot, live topic, swap (`events/rebuild.py` says why they agree)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
+import orjson
 from loguru import logger
 
 from kgl_contracts.operations import SnapshotEnd, SnapshotPart
@@ -18,13 +20,14 @@ from kgl_servicekit.errors import JobFailed, Unavailable
 from kgl_servicekit.events import rebuild_state as state
 from kgl_servicekit.events.delivery import Delivery, decode
 from kgl_servicekit.events.holds import NOT_YET
-from kgl_servicekit.events.rebuild import Rebuild, RebuildIncomplete, Rebuilt, Run
+from kgl_servicekit.events.rebuild import SILENCE, Rebuild, RebuildIncomplete, Rebuilt, Run, SourceSilent
 from kgl_servicekit.events.rebuild_state import Begin, Change, Changes
 from kgl_servicekit.ids import uuid7
 
 T = TypeVar("T")
 
 _BATCH = 16  # chunks and vectors of so many keys are in memory at a time
+_SAID = 10.0  # seconds of silence of the source after which it is said what the rebuild waits for
 _STANDSTILL = 10.0  # seconds that the live subscription may wait for the rest to be read
 
 
@@ -40,7 +43,7 @@ class RebuildRunner:
         self._next: dict[str, dict[int, int]] = {}
 
     async def run(self) -> Rebuilt:
-        """Rebuild and swap. Raises RebuildRunning, RebuildLost, RebuildIncomplete."""
+        """Rebuild and swap. Raises RebuildRunning, RebuildLost, RebuildIncomplete, SourceSilent."""
         try:
             run = await self._patiently(self._begin)
             await self._forget_groups(self._rebuild.generation(run.number - 1))
@@ -68,6 +71,8 @@ class RebuildRunner:
         while True:
             try:
                 return await act()
+            except SourceSilent:
+                raise
             except (Unavailable, asyncpg.LockNotAvailableError) as out:
                 logger.bind(rebuild=self._rebuild.name, error=str(out)).warning("rebuild.paused")
                 await asyncio.sleep(delay)
@@ -80,8 +85,23 @@ class RebuildRunner:
 
     async def _read_snapshot(self, run: Run) -> None:
         async with self._consumer(run, self._rebuild.replay) as consumer:
+            heard, said = time.monotonic(), False
             while not await self._database.run((), state.keep, run):
-                await self._read_more(run, consumer)
+                if await self._read_more(run, consumer):
+                    heard, said = time.monotonic(), False
+                silent = time.monotonic() - heard
+                if silent > _SAID and not said:
+                    logger.bind(rebuild=self._rebuild.name, what=self._waits()).warning("rebuild.waits")
+                    said = True
+                if silent > SILENCE:
+                    raise SourceSilent(self._waits())
+
+    def _waits(self) -> str:
+        owner, own = self._rebuild.ended.producer(), self._database.service
+        return (
+            f"Nothing is heard of the snapshot that {owner} has to tell: a worker of {owner} has to run, and one of "
+            f"{own}, which sends the order; kgl doctor says what keeps them from it. Ask again then: it goes on."
+        )
 
     async def _read_live_and_swap(self, run: Run) -> Rebuilt:
         async with self._consumer(run, self._rebuild.live.topic) as consumer:
@@ -122,16 +142,20 @@ class RebuildRunner:
         finally:
             await consumer.stop()
 
-    async def _read_more(self, run: Run, consumer: Consumer) -> None:
+    async def _read_more(self, run: Run, consumer: Consumer) -> bool:
+        """Whether there was anything that is for this run."""
+        heard = False
         for polled in await consumer.poll(_BATCH, 1.0):
             at = self._next[polled.topic]
             end = polled.records[-1].offset + 1
             changes = await self._changes(run, polled)
+            heard = heard or bool(changes)
             batch = Changes(polled.topic, polled.partition, at[polled.partition], end, changes)
             workspaces = sorted({w for change in changes for w in change.delivery.workspaces()})
             await self._database.run(workspaces, state.apply, (run, batch))
             at[polled.partition] = end
             await consumer.commit(polled.partition, end)
+        return heard
 
     async def _changes(self, run: Run, polled: PartitionBatch) -> list[Change]:
         """Do the outside work of a poll, before its transaction."""
@@ -139,6 +163,8 @@ class RebuildRunner:
         for delivery in await self._decoded(polled):
             if delivery.unreadable is not None:
                 logger.bind(rebuild=self._rebuild.name, error=delivery.unreadable).warning("rebuild.unreadable")
+                if polled.topic == self._rebuild.replay.name and _may_be_of(run, delivery):
+                    changes.append(Change(delivery, None))
             if delivery.unknown_version:
                 logger.bind(rebuild=self._rebuild.name, key=delivery.key, error=NOT_YET).warning("rebuild.missing")
                 changes.append(Change(delivery, None))
@@ -163,6 +189,14 @@ class RebuildRunner:
         ids = [id for record in polled.records if (id := _event_id(record)) is not None]
         corrected = await self._database.run((), state.corrections, (self._rebuild.live.name, ids))
         return [decode(decoder, record, corrected.get(_event_id(record) or UUID(int=0))) for record in polled.records]
+
+
+def _may_be_of(run: Run, unreadable: Delivery) -> bool:
+    """Whether this is a part of the run's snapshot; what does not say of which one it is may be."""
+    try:
+        return bool(orjson.loads(unreadable.record.value)["snapshot_id"] == str(run.snapshot_id))
+    except (ValueError, TypeError, LookupError):
+        return True
 
 
 def _event_id(record: StoredRecord) -> UUID | None:

@@ -19,6 +19,12 @@ from kgl_servicekit.ids import uuid7
 LEASE = 30.0
 _DEADLINE = 6 * 3600  # seconds; as long as one may take before somebody looks
 
+_FOUND = """
+select *, lease_until > now() as leased, started_at < now() - interval '1 day'
+       and (expected is null or received < expected) as overdue
+from rebuild where name = $1
+"""
+
 _START = """
 insert into rebuild (name, generation, state, snapshot_id, owner, lease_until)
 values ($1, $2, 'running', $3, $4, now() + $5 * interval '1 second')
@@ -78,12 +84,13 @@ async def begin(tx: Transaction, command: Begin) -> Run:
     """Go on with what an earlier run left, or start anew and order a snapshot. Raises RebuildRunning."""
     rebuild = command.rebuild
     await tx.execute("select pg_advisory_xact_lock(hashtext($1))", f"kgl_rebuild_{rebuild.name}")
-    row = await tx.fetchrow("select *, lease_until > now() as leased from rebuild where name = $1", rebuild.name)
+    row = await tx.fetchrow(_FOUND, rebuild.name)
     if row is not None and row["state"] == "running":
         if row["leased"] and row["owner"] != command.owner:
             raise RebuildRunning(f"the rebuild of {rebuild.name} is running; it is free {LEASE:.0f} s after its end")
         left = await _positions(tx, rebuild.generation(row["generation"]))
-        if left == command.incarnations and await tx.fetchval(f"select kgl_rebuild_{rebuild.name}_stands()"):
+        stands = await tx.fetchval(f"select kgl_rebuild_{rebuild.name}_stands()")
+        if stands and not row["overdue"] and left == command.incarnations:
             run = Run(
                 rebuild=rebuild,
                 number=row["generation"],
@@ -194,12 +201,15 @@ async def apply(tx: Transaction, command: tuple[Run, Changes]) -> None:
             expected = delivery.event.data.count
             continue
         received += batch.topic == run.rebuild.replay.name
-        assert delivery.envelope is not None  # what has none never became a change
-        name = f"{delivery.envelope.workspace_id}/{delivery.key}"
+        workspace = None if delivery.envelope is None else delivery.envelope.workspace_id
+        name = delivery.key if workspace is None else f"{workspace}/{delivery.key}"
         if change.write is None:
+            if delivery.handled is not None and delivery.handled.model is run.rebuild.ended:
+                expected = 0  # nobody knows how many there are: the rebuild is over, and lacks what this told
             lost.add(name)
             found.discard(name)
             continue
+        assert delivery.envelope is not None  # what can be written could be read
         await change.write(tx.scoped(cause_of(delivery.envelope), delivery.workspaces()))
         found.add(name)
         lost.discard(name)

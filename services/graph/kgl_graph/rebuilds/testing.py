@@ -136,9 +136,9 @@ def rebuild(graph: GraphKit, bus: MemoryBus) -> "asyncio.Task[Rebuilt]":
     return asyncio.create_task(RebuildRunner(graph.database, bus, search, graph.service.outside).run())
 
 
-async def ordered(graph: GraphKit, task: "asyncio.Task[Rebuilt]") -> None:
-    """Until the rebuild waits for its snapshot."""
-    await eventually(lambda: _or_fail(task, rebuild_row(graph)))
+async def ordered(graph: GraphKit, task: "asyncio.Task[Rebuilt]") -> dict[str, Any]:
+    """Until the rebuild waits for its snapshot; the answer is its row."""
+    return await eventually(lambda: _or_fail(task, rebuild_row(graph)))
 
 
 async def _or_fail(task: "asyncio.Task[Any]", probe: Awaitable[Any]) -> Any:

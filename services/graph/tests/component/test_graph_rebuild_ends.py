@@ -1,11 +1,15 @@
 """A rebuild that is cut off, taken over or refused, and what its swap leaves behind."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
+import orjson
 import pytest
+from loguru import logger
 
+from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_contracts.ingest import DocumentParsed, DocumentSnapshotted, DocumentsSnapshotEnded
 from kgl_contracts.topics import DOCUMENTS, REPLAY_GRAPH_DOCUMENTS
@@ -21,7 +25,9 @@ from kgl_graph.rebuilds.testing import (
     stop,
 )
 from kgl_graph.testing import GraphKit
-from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt
+from kgl_servicekit.bus.port import Record
+from kgl_servicekit.events import rebuild_runner
+from kgl_servicekit.events.rebuild import RebuildIncomplete, RebuildLost, RebuildRunning, Rebuilt, SourceSilent
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.polling import eventually
 
@@ -140,6 +146,79 @@ async def test_while_the_source_of_a_document_cannot_be_read_the_present_index_i
     await graph.objects.put(lost.chunks_object, content)
     task = rebuild(graph, source.bus)
     await ordered(graph, task)
+    await source.snapshot()
+    assert (await task).generation == 2
+
+
+async def _sent(source: Source, *, part: bool, value: bytes) -> None:
+    """A part of a snapshot, or its end, that cannot be read."""
+    model = DocumentSnapshotted if part else DocumentsSnapshotEnded
+    key = str(next(iter(source.documents)))
+    envelope = Envelope(
+        id=uuid7(),
+        type=model.event_type,
+        source="ingest",
+        time=datetime.now(UTC),
+        workspace_id=source.graph.workspace if part else None,
+        sequence=1,
+    )
+    record = Record(topic=REPLAY_GRAPH_DOCUMENTS.name, key=key, headers=envelope.headers(), value=value)
+    await source.bus.producer().send([record])
+
+
+@pytest.mark.parametrize("which", ["part", "end", "a record that says nothing"])
+async def test_a_snapshot_that_cannot_be_read_as_a_whole_ends_the_rebuild_and_the_present_index_is_kept(
+    graph: GraphKit, source: Source, which: str
+) -> None:
+    before = await index(graph)
+    task = rebuild(graph, source.bus)
+    snapshot = (await ordered(graph, task))["snapshot_id"]
+    await _sent(source, part=True, value=orjson.dumps({"snapshot_id": str(uuid7()), "version": "of another one"}))
+    if which == "end":
+        value = orjson.dumps({"snapshot_id": str(snapshot), "count": "four"})
+        await _sent(source, part=False, value=value)
+    else:
+        own = {"snapshot_id": str(snapshot), "document_id": "no id"}
+        await _sent(source, part=True, value=orjson.dumps(own) if which == "part" else b"no JSON")
+        documents, source.documents = source.documents, dict(list(source.documents.items())[1:])
+        await source.snapshot(most=3)
+        await source.tell(DocumentsSnapshotEnded(snapshot_id=snapshot, count=len(documents)))
+        source.documents = documents
+    with pytest.raises(RebuildIncomplete) as refused:
+        await task
+    first = next(iter(source.documents))
+    assert refused.value.missing == (str(first) if which == "end" else f"{graph.workspace}/{first}",)
+    assert await index(graph) == before
+
+
+async def test_a_source_that_is_silent_is_told_of_and_the_rebuild_is_gone_on_with(
+    graph: GraphKit, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"] + line.record["extra"].get("what", "")))
+    monkeypatch.setattr(rebuild_runner, "_SAID", 0.0)
+    monkeypatch.setattr(rebuild_runner, "SILENCE", 1.5)
+    try:
+        task = rebuild(graph, source.bus)
+        with pytest.raises(SourceSilent, match="a worker of ingest has to run, and one of graph"):
+            await task
+    finally:
+        logger.remove(sink)
+    (told,) = [line for line in lines if line.startswith("rebuild.waits")]
+    assert "the snapshot that ingest has to tell" in told
+    monkeypatch.undo()
+    task = rebuild(graph, source.bus)
+    await source.snapshot()
+    assert (await task).generation == 1
+
+
+async def test_a_snapshot_that_is_not_whole_after_a_day_is_ordered_anew(graph: GraphKit, source: Source) -> None:
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await stop(task)
+    await graph.rows("update rebuild set started_at = now() - interval '25 hours' returning name")
+    task = rebuild(graph, source.bus)
+    await eventually(lambda: _generation(graph, 2))
     await source.snapshot()
     assert (await task).generation == 2
 
