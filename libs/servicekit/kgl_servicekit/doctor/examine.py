@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kgl_servicekit.database.migrations import unlike
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Finding, Told
-from kgl_servicekit.doctor.tables import TABLE_CHECKS, TableCheck, refused_lately
+from kgl_servicekit.doctor.tables import TABLE_CHECKS, TableCheck, failed_jobs, refused_lately
 from kgl_servicekit.drift.table import examine_drift
 from kgl_servicekit.events.breaker import WINDOW
 from kgl_servicekit.events.lag import Lag, lags
@@ -55,8 +55,10 @@ class _Examination:
         return self._found
 
     def _of_tables(self) -> Mapping[str, TableCheck]:
+        verdicts = self._service.jobs.verdicts
+        jobs: Mapping[str, TableCheck] = {"failed jobs": lambda tx, _: failed_jobs(tx, verdicts)}
         drift = {"drift": examine_drift} if self._service.drift_checks else {}
-        return {**TABLE_CHECKS, **self._service.examinations, **drift}
+        return {**TABLE_CHECKS, **jobs, **self._service.examinations, **drift}
 
     async def _open(self, stack: AsyncExitStack) -> bool:
         """Open the database; False when it is out, which is told with all that could not be asked."""

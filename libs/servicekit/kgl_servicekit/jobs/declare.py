@@ -49,6 +49,7 @@ H = TypeVar("H", bound=Handler)
 class JobHandler:
     """How one kind of job is done: `timeout` and `lease` in seconds, `attempts` counts failures.
 
+    `verdicts` are codes of JobFailed that speak of what came in, not of the system: whoever sent it has to act.
     `concurrency` slots of a process are for this kind alone, so that a flood of one kind leaves the others theirs.
     """
 
@@ -58,6 +59,7 @@ class JobHandler:
     attempts: int
     concurrency: int
     lease: float
+    verdicts: frozenset[str] = frozenset()
 
 
 class Jobs:
@@ -65,6 +67,11 @@ class Jobs:
 
     def __init__(self) -> None:
         self.handlers: dict[str, JobHandler] = {}
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Kind and code of the failures that nobody here can mend."""
+        return [(kind, code) for kind, handler in self.handlers.items() for code in sorted(handler.verdicts)]
 
     def handles(
         self,
@@ -74,6 +81,7 @@ class Jobs:
         attempts: int = 5,
         concurrency: int = 4,
         lease: float = 30.0,
+        verdicts: frozenset[str] = frozenset(),
     ) -> Callable[[H], H]:
         """Declare the function that does this kind of job."""
 
@@ -87,6 +95,7 @@ class Jobs:
                 attempts=attempts,
                 concurrency=concurrency,
                 lease=lease,
+                verdicts=verdicts,
             )
             return handle
 

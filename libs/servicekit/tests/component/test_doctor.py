@@ -20,6 +20,7 @@ from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.lag import Lag
 from kgl_servicekit.events.relay import Relay
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.jobs.declare import JobData, Jobs
 from kgl_servicekit.service import Service
 from kgl_servicekit.settings import ServiceSettings
 from kgl_servicekit.testing.counter import MIGRATIONS, count_and_tell
@@ -205,6 +206,14 @@ values ($1, 'counter.count', 'bulk', $2, '{}', $3, now() - interval '1 hour', $4
 """
 
 
+class Odd(JobData, kind="counter.count"):
+    """A job whose data may be odd."""
+
+
+async def never(_job: Any, _outside: Any) -> None:
+    """No job is done here."""
+
+
 async def test_failed_jobs_of_a_day_and_those_that_wait_for_long(service: Service, database: Database) -> None:
     async def job(state: str, code: str | None, hours: float) -> None:
         await run(database, _JOB, uuid7(), WORKSPACE, state, code, hours)
@@ -214,6 +223,13 @@ async def test_failed_jobs_of_a_day_and_those_that_wait_for_long(service: Servic
     assert await examine(service, patience=0.0) == []
     await job("failed", "job_error", 1)
     assert (await the_one(service, "failed jobs")).what == "1 jobs counter.count failed within a day: job_error"
+    await run(database, "update job set error_code = 'too_odd' where state = 'failed'")
+    assert (await the_one(service, "failed jobs")).what.endswith("too_odd")
+    jobs = Jobs()
+    jobs.handles(Odd, verdicts=frozenset({"too_odd"}))(never)
+    assert await examine(replace(service, jobs=jobs), patience=0.0) == []
+    await run(database, "update job set error_code = 'job_error' where state = 'failed'")
+    assert (await the_one(replace(service, jobs=jobs), "failed jobs")).what.endswith("job_error")
     await run(database, "delete from job where state = 'failed'")
     await job("queued", None, 0)
     assert (await the_one(service, "waiting jobs")).what == "1 jobs counter.count wait, the oldest for 60 min"

@@ -7,7 +7,7 @@ from kgl_ingest.domain.documents import chunks_key, text_key
 from kgl_ingest.domain.media_types import MediaType
 from kgl_ingest.jobs.declared import ParseDocument, jobs
 from kgl_ingest.jobs.outside import Outside
-from kgl_ingest.parsing.parsed_text import ParseFailed, ParserUnavailable
+from kgl_ingest.parsing.parsed_text import VERDICTS, ParseFailed, ParserUnavailable
 from kgl_ingest.use_cases.record_parsed import (
     RecordParsed,
     RecordParseFailed,
@@ -21,7 +21,7 @@ from kgl_servicekit.jobs.runner import Job
 from kgl_servicekit.objects.port import ObjectMissing
 
 
-@jobs.handles(ParseDocument, timeout=300, attempts=5, concurrency=4)
+@jobs.handles(ParseDocument, timeout=300, attempts=5, concurrency=4, verdicts=VERDICTS)
 async def parse_document(job: Job[ParseDocument], outside: Outside) -> None:
     """Parse in a killable child, store chunks and text, record the manifest."""
     data = job.data

@@ -14,6 +14,10 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
+VERDICTS = frozenset({"no_text", "not_text", "parser_died", "parser_timeout", "pdf_broken", "pdf_encrypted"})
+"""The codes of ParseFailed."""
+
+
 class ParseFailed(Exception):
     """The document cannot be read, now or later; `code` is stable, `sentence` says what to do."""
 

@@ -1,6 +1,7 @@
 """Each format as clean text, and hostile documents of each."""
 
 import io
+import re
 import unicodedata
 import zlib
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from kgl_ingest.domain.media_types import MediaType
 from kgl_ingest.parsing import formats
-from kgl_ingest.parsing.parsed_text import ParsedText, ParseFailed, clean
+from kgl_ingest.parsing.parsed_text import VERDICTS, ParsedText, ParseFailed, clean
 from kgl_ingest.parsing.testing import pdf_of
 
 
@@ -490,3 +491,8 @@ def test_a_pdf_of_pictures_only_fails_and_names_the_cure() -> None:
     with pytest.raises(ParseFailed, match="OCR") as failed:
         parse(pdf_of(""), MediaType.PDF)
     assert failed.value.code == "no_text"
+
+
+def test_every_verdict_about_a_document_is_known_as_one() -> None:
+    sources = [path.read_text() for path in Path(formats.__file__).parent.glob("*.py")]
+    assert {code for text in sources for code in re.findall(r'ParseFailed\("(\w+)"', text)} == VERDICTS
