@@ -45,7 +45,7 @@ router = ApiRouter(tags=["dead letters"])
 READ, WRITE = "dead-letters:read", "dead-letters:write"
 OPERATOR = "instance:dead-letters"
 
-Reason = Annotated[str, Field(min_length=1, max_length=500)]
+Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S", description="more than blanks")]
 Word = Annotated[str | None, Query(max_length=300)]
 
 

@@ -209,7 +209,8 @@ async def test_only_a_dead_letter_can_be_decided_about(ingest: Ingest) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "dead_letter_not_dead")
     missing = await post(ingest, f"/{uuid7()}:redrive")
     assert (missing.status_code, missing.json()["code"]) == (404, "dead_letter_not_found")
-    assert (await post(ingest, f"/{letter}:discard", {"reason": ""})).status_code == 422
+    for reason in ("", " \t\n"):
+        assert (await post(ingest, f"/{letter}:discard", {"reason": reason})).status_code == 422
     assert await emitted(ingest, DECISIONS.name) == []
 
 
