@@ -1,7 +1,8 @@
 """What `kgl dead-letters` asks of the API, and what is meant by its arguments."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ _WAIT = 30.0
 _PAUSE = 0.5
 _ENDED = frozenset({"done", "superseded", "skipped", "failed", "cancelled"})
 _MOST = 400  # letters of one decision
+_SHOWN = 5
 
 
 class Refused(Exception):
@@ -83,6 +85,18 @@ async def chosen_letters(api: Api, which: Sequence[str] | None, **more: Any) -> 
         yield letter
 
 
+async def dead_ones(api: Api, which: Sequence[str] | None) -> list[str]:
+    """The ids of the dead letters that are meant, the oldest first. Raises Refused when name=value fits none."""
+    if ids := ids_of(which):
+        return ids
+    found = [letter["id"] async for letter in chosen_letters(api, which, state="dead")][::-1]
+    if which and not found:
+        counts = (await api.get(f"{BASE}/counts", params={"state": "dead", "by": ["subscription"]}))["items"]
+        there = ", ".join(f"{each['count']} of {each['subscription']}" for each in counts)
+        raise Refused(f"no dead letter is like this: {' '.join(which)}; there are {there or 'none'}")
+    return found
+
+
 async def decide(api: Api, letter: str, act: str, body: Any) -> Any:
     return await api.post(f"{BASE}/{letter}:{act}", body, repeat_key=str(uuid7()))
 
@@ -96,7 +110,7 @@ async def decide_all(
     """
     if not which and not everything:
         raise Refused("say which: ids, name=value, or --all")
-    ids = ids_of(which) or [letter["id"] async for letter in chosen_letters(api, which, state="dead")][::-1]
+    ids = await dead_ones(api, which)
     if len(ids) == 1:
         return [await decide(api, ids[0], act, body or None)], []
     receipts, left = [], []
@@ -115,10 +129,28 @@ async def decide_all(
     return receipts, left
 
 
-async def ended(api: Api, receipt: Mapping[str, Any]) -> Any:
-    """The receipt when all its stages have ended; as a whole it is failed with the first that is."""
+async def ended(api: Api, receipt: Mapping[str, Any], tell: Callable[[str], None]) -> Any:
+    """The receipt when all its stages have ended; as a whole it is failed with the first that is.
+
+    After 30 s it is told once what it waits for.
+    """
+    until: float | None = time.monotonic() + _WAIT
     while True:
         shown = await api.get(f"/operations/v1/{receipt['id']}", params={"wait": _WAIT})
         if all(stage["state"] in _ENDED for stage in shown["stages"]):
             return shown
+        if until is not None and time.monotonic() >= until:
+            until = None
+            tell(_waits(shown))
         await asyncio.sleep(_PAUSE)
+
+
+def _waits(receipt: Mapping[str, Any]) -> str:
+    """What is open, and who has to do it: a stage begins with the name of its service."""
+    names = [stage["name"] for stage in receipt["stages"] if stage["state"] not in _ENDED]
+    more = f" and {len(names) - _SHOWN} others" if len(names) > _SHOWN else ""
+    services = " and ".join(sorted({name.partition(".")[0] for name in names}))
+    return (
+        f"{', '.join(names[:_SHOWN])}{more}: waits for a worker of {services} (kgl doctor says what is wrong there). "
+        f"It goes on without this command: leave it by Ctrl-C, GET /operations/v1/{receipt['id']} tells how it ended."
+    )

@@ -16,6 +16,7 @@ from kgl_cli.dead_letter_requests import (
     change_of,
     changed,
     chosen_letters,
+    dead_ones,
     decide,
     decide_all,
     ended,
@@ -38,6 +39,7 @@ Which = Annotated[
 ]
 Target = Annotated[str | None, typer.Option(help="URL of the system; by default the running kgl dev")]
 Work = Callable[[Api], Awaitable[int]]
+_GONE = frozenset({"dead_letter_not_found", "dead_letter_not_dead"})
 
 
 @dead_letters.command("list")
@@ -104,14 +106,14 @@ def correct(
         changes = [change_of(each) for each in set_ or ()]
         if (given is None) == (not changes):
             raise Refused("say what is right: --set path=value, or --payload FILE")
-        letters = [letter async for letter in chosen_letters(api, which, state="dead")]
+        letters = await dead_ones(api, which)
         if given is not None and len(letters) != 1:
             raise Refused("one file is the data of one letter; name it by its id")
         receipts = []
         for letter in letters:
-            known = await api.get(f"{BASE}/{letter['id']}")
+            known = await api.get(f"{BASE}/{letter}")
             data = given if given is not None else changed(known["corrected"] or known["payload"], changes)
-            receipts.append(await decide(api, letter["id"], "correct", {"payload": data}))
+            receipts.append(await decide(api, letter, "correct", {"payload": data}))
         return await _told(api, receipts, "corrected")
 
     _run(work, target)
@@ -143,7 +145,7 @@ def discard(
     """Give letters up: they have no effect, and what waits behind them goes on."""
 
     async def work(api: Api) -> int:
-        if not reason:
+        if not reason.strip():
             raise Refused("say why: --reason '...'")
         receipts, left = await decide_all(api, which, "discard", {"reason": reason}, everything=everything)
         return await _told(api, receipts, "given up", left=left)
@@ -170,28 +172,42 @@ def export_letters(file: Path, which: Which = None, target: Target = None) -> No
 @dead_letters.command("import")
 def import_letters(file: Path, target: Target = None) -> None:
     """Correct letters by an exported file: each whose `payload` was changed there. Those that are gone are left out."""
-    lines = file.read_bytes().splitlines()
 
     async def work(api: Api) -> int:
-        receipts, gone = [], 0
-        for number, line in enumerate(lines, 1):
-            wanted = json_of(line, f"{file}, line {number}")
+        receipts: list[Any] = []
+        gone = 0
+        for number, line in enumerate(_lines_of(file), 1):
             try:
-                known = await api.get(f"{BASE}/{UUID(wanted['id'])}")
-                data = wanted["payload"] if wanted["payload"] != known["payload"] else wanted["corrected"]
-                if data is not None and data != known["corrected"]:
-                    receipts.append(await decide(api, known["id"], "correct", {"payload": data}))
-            except ApiProblem as problem:
-                if problem.code not in {"dead_letter_not_found", "dead_letter_not_dead"}:
+                receipt = await _corrected_by(api, line, f"{file}, line {number}")
+            except (ApiProblem, ApiUnreachable, Refused) as stop:
+                if not isinstance(stop, ApiProblem) or stop.code not in _GONE:
+                    console.print(f"{len(receipts)} corrected before line {number}, at which it stops; import it again")
                     raise
                 gone += 1
-            except (KeyError, TypeError, ValueError) as wrong:
-                raise Refused(f"{file}, line {number} is no exported letter") from wrong
+            else:
+                receipts += [] if receipt is None else [receipt]
         if gone:
             console.print(f"{gone} are not dead any more")
         return await _told(api, receipts, "corrected")
 
     _run(work, target)
+
+
+def _lines_of(file: Path) -> Sequence[bytes]:
+    return file.read_bytes().splitlines()
+
+
+async def _corrected_by(api: Api, line: bytes, place: str) -> Any:
+    """The receipt of what an exported letter was changed to; None if it was not. Raises Refused."""
+    wanted = json_of(line, place)
+    try:
+        known = await api.get(f"{BASE}/{UUID(wanted['id'])}")
+        data = wanted["payload"] if wanted["payload"] != known["payload"] else wanted["corrected"]
+    except (KeyError, TypeError, ValueError) as wrong:
+        raise Refused(f"{place} is no exported letter") from wrong
+    if data is None or data == known["corrected"]:
+        return None
+    return await decide(api, known["id"], "correct", {"payload": data})
 
 
 def _run(work: Work, target: str | None) -> None:
@@ -218,7 +234,10 @@ def _sentence(refused: Exception) -> str:
 async def _told(api: Api, receipts: Sequence[Any], word: str, *, left: Sequence[str] = (), wait: bool = True) -> int:
     """Wait for what was decided, and say how each letter ended; 1 if any of them otherwise than done."""
     if wait:
-        stages = [stage for receipt in receipts for stage in (await ended(api, receipt))["stages"]]
+        all_ended = [
+            await ended(api, receipt, lambda line: console.print(line, soft_wrap=True)) for receipt in receipts
+        ]
+        stages = [stage for receipt in all_ended for stage in receipt["stages"]]
         others = [
             f"{stage['name']}: {stage['error'] or stage['state']}" for stage in stages if stage["state"] != "done"
         ]

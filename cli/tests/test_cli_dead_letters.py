@@ -1,6 +1,8 @@
 """What the arguments of `kgl dead-letters` mean."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from kgl_cli.dead_letter_requests import (
     ids_of,
     json_of,
 )
+from kgl_cli.home import Credentials
 from kgl_cli.main import app
 from kgl_client.api import Api
 
@@ -76,6 +79,70 @@ async def test_a_bulk_is_over_when_each_letter_is_and_those_that_are_not_done_ar
         f"  graph.redrive.{ids[3]}: superseded",
         f"  {ids[4]}: dead no more, or decided about already",
     ]
+
+
+async def test_after_some_time_it_says_who_is_waited_for_and_that_it_may_be_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kgl_cli.dead_letter_requests._PAUSE", 0.0)
+    monkeypatch.setattr("kgl_cli.dead_letter_requests._WAIT", 0.0)
+    states = iter(("waiting", "waiting", "done"))
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        stages = [{"name": f"graph.redrive.{ID}", "state": next(states), "error": None}]
+        return httpx.Response(200, json={"id": ID, "state": "running", "stages": stages})
+
+    async with Api("http://kgl", "key", transport=httpx.MockTransport(answer)) as api:
+        assert await dead_letters._told(api, [{"id": ID}], "handled") == 0
+    said, end = capsys.readouterr().out.splitlines()
+    assert said.startswith(f"graph.redrive.{ID}: waits for a worker of graph (kgl doctor ")
+    assert f"Ctrl-C, GET /operations/v1/{ID}" in said
+    assert end == "1 handled"
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[[httpx.Request], httpx.Response]) -> None:
+    """The commands ask this instead of a system."""
+    known = Credentials(
+        url="http://kgl", email="e", password="p", workspace_id="w", workspace="l", api_key="k", module_key="m"
+    )
+    monkeypatch.setenv("KGL_HOME", str(tmp_path))
+    monkeypatch.setattr(dead_letters, "chosen_system", lambda *_: known)
+    monkeypatch.setattr(dead_letters, "Api", lambda *_: Api("http://kgl", "k", transport=httpx.MockTransport(answer)))
+
+
+def test_what_fits_no_letter_is_said_with_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        counts = [{"subscription": "graph.documents", "count": 3}]
+        return httpx.Response(200, json={"items": counts if request.url.path.endswith("counts") else [], "next": None})
+
+    asked(monkeypatch, tmp_path, answer)
+    for words in (["redrive"], ["correct", "--set", "a=1"], ["discard", "--reason", "r"]):
+        done = CliRunner().invoke(app, ["dead-letters", *words, "service=grpah"])
+        assert done.exit_code == 1
+        assert "no dead letter is like this: service=grpah; there are 3 of graph.documents" in done.output
+    done = CliRunner().invoke(app, ["dead-letters", "redrive", "--all"])
+    assert (done.exit_code, done.output) == (0, "0 handled\n")
+    done = CliRunner().invoke(app, ["dead-letters", "discard", "--all", "--reason", " "])
+    assert (done.exit_code, "say why" in done.output) == (1, True)
+
+
+def test_an_import_that_stops_says_what_is_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(202, json={"id": ID, "state": "waiting", "stages": []})
+        return httpx.Response(200, json={"id": ID, "payload": {"a": 1}, "corrected": None})
+
+    asked(monkeypatch, tmp_path, answer)
+    done = CliRunner().invoke(app, ["dead-letters", "import", str(tmp_path / "nowhere")])
+    assert (done.exit_code, "No such file" in done.output) == (1, True)
+    assert isinstance(done.exception, SystemExit)
+    line = json.dumps({"id": ID, "payload": {"a": 2}, "corrected": None})
+    for wrong in ("{", "{}"):
+        (tmp_path / "letters").write_text(f"{line}\n{wrong}\n")
+        done = CliRunner().invoke(app, ["dead-letters", "import", str(tmp_path / "letters")])
+        assert done.exit_code == 1
+        assert "1 corrected before line 2, at which it stops" in done.output
+        assert "line 2 is no" in done.output
 
 
 async def test_a_bulk_that_is_about_none_any_more_names_them_all() -> None:
