@@ -24,6 +24,7 @@ from kgl_servicekit.database.signals import Signals
 from kgl_servicekit.errors import Unavailable
 
 _RETENTION = 7 * 86400.0
+_ABANDONED = 86400.0  # seconds since the last commit
 # a key with a NUL or too long for its index, as against what an operator or time can mend
 _REFUSED_FOR_GOOD = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
@@ -159,6 +160,14 @@ class PostgresBus:
             for statement in sql.FORGET_GROUP:
                 await connection.execute(statement, topic, group)
 
+    async def forget_abandoned(self, older_than: float) -> None:
+        """Forget the groups of single readings that have had no member, and no commit for so many seconds."""
+        async with self.connection() as connection:
+            rows = await connection.fetch(sql.ABANDONED, older_than)
+        for row in rows:
+            logger.bind(topic=row["topic"], group=row["grp"]).info("bus.group_abandoned")
+            await self.forget_group(row["topic"], row["grp"])
+
     async def compact(self) -> None:
         """Of compacted topics, keep the last record of each key."""
         async with self.connection() as connection:
@@ -170,10 +179,11 @@ class PostgresBus:
             await connection.execute(sql.TRIM, older_than)
 
     async def maintain(self, every: float = 60.0) -> None:
-        """Compact and trim from time to time, until cancelled."""
+        """Forget, compact and trim from time to time, until cancelled."""
         while True:
             await asyncio.sleep(every)
             try:
+                await self.forget_abandoned(_ABANDONED)
                 await self.compact()
                 await self.trim(_RETENTION)
             except Unavailable as out:

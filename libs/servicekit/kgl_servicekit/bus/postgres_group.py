@@ -82,7 +82,7 @@ class PostgresConsumer:
     async def commit(self, partition: int, offset: int) -> None:
         async with self._bus.connection() as connection:
             await connection.execute(
-                """update log_group set position = $4
+                """update log_group set position = $4, used_at = now()
                    where topic = $1 and grp = $2 and partition = $3 and owner = $5""",
                 self._topic,
                 self._group,

@@ -29,6 +29,7 @@ create table if not exists log_group (
     partition int not null,
     position bigint not null default 0,
     owner text,
+    used_at timestamptz not null default now(),
     primary key (topic, grp, partition)
 );
 create table if not exists log_member (
@@ -43,6 +44,9 @@ do $$ begin
     if exists (select from pg_attribute where attrelid = 'log_record'::regclass and attname = 'headers'
                and atttypid = 'jsonb'::regtype) then
         alter table log_record alter column headers type bytea using convert_to(headers::text, 'UTF8');
+    end if;
+    if not exists (select from pg_attribute where attrelid = 'log_group'::regclass and attname = 'used_at') then
+        alter table log_group add column used_at timestamptz not null default now();
     end if;
 end $$;
 """
@@ -180,6 +184,15 @@ FORGET_GROUP = (
     delete from log_group g using locked l where g.topic = $1 and g.grp = $2 and g.partition = l.partition
     """,
 )
+
+# Groups of one reading, of a check of drift or a rebuild, that were not ended in good order: their positions would keep
+# the topic from being trimmed. Where a rebuild goes on is in the database of its service.
+ABANDONED = """
+select g.topic, g.grp from log_group g
+where g.grp ~ '@(drift|rebuild)-' and not exists (
+    select from log_member m where m.topic = g.topic and m.grp = g.grp and m.expires_at > clock_timestamp())
+group by g.topic, g.grp having max(g.used_at) < now() - $1 * interval '1 second'
+"""
 
 COMPACT = """
 delete from log_record r using log_topic t

@@ -80,8 +80,10 @@ class RebuildRunner:
 
     async def _begin(self) -> Run:
         incarnations = {topic.name: await self._bus.incarnation(topic.name) for topic in self._topics}
+        begins = {topic.name: await self._bus.begin_offsets(topic.name) for topic in self._topics}
         ends = {topic.name: await self._bus.end_offsets(topic.name) for topic in self._topics}
-        return await self._database.run((), state.begin, Begin(self._rebuild, self._owner, ends, incarnations))
+        command = Begin(self._rebuild, self._owner, begins, ends, incarnations)
+        return await self._database.run((), state.begin, command)
 
     async def _read_snapshot(self, run: Run) -> None:
         async with self._consumer(run, self._rebuild.replay) as consumer:

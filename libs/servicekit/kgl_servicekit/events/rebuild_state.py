@@ -72,10 +72,11 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What a run begins with: the ends of both topics as they are now, and the topics' lives."""
+    """What a run begins with: the begins and ends of both topics as they are now, and the topics' lives."""
 
     rebuild: Rebuild
     owner: UUID
+    begins: Mapping[str, Mapping[int, int]]
     ends: Mapping[str, Mapping[int, int]]
     incarnations: dict[str, str]
 
@@ -88,9 +89,9 @@ async def begin(tx: Transaction, command: Begin) -> Run:
     if row is not None and row["state"] == "running":
         if row["leased"] and row["owner"] != command.owner:
             raise RebuildRunning(f"the rebuild of {rebuild.name} is running; it is free {LEASE:.0f} s after its end")
-        left = await _positions(tx, rebuild.generation(row["generation"]))
         stands = await tx.fetchval(f"select kgl_rebuild_{rebuild.name}_stands()")
-        if stands and not row["overdue"] and left == command.incarnations:
+        whole = await _can_go_on(tx, command, rebuild.generation(row["generation"]))
+        if stands and whole and not row["overdue"]:
             run = Run(
                 rebuild=rebuild,
                 number=row["generation"],
@@ -146,11 +147,14 @@ async def _report(
     await tx.report(_stage(tx, rebuild), state, operation=operation, workspace=INSTANCE_WORKSPACE, error=error)
 
 
-async def _positions(tx: Transaction, generation: str) -> dict[str, str]:
+async def _can_go_on(tx: Transaction, command: Begin, generation: str) -> bool:
+    """Whether the bus still has all that a generation has not read yet."""
     rows = await tx.fetch(
-        "select distinct topic, incarnation from consumer_position where subscription = $1", generation
+        "select topic, incarnation, partition, next from consumer_position where subscription = $1", generation
     )
-    return {row["topic"]: row["incarnation"] for row in rows}
+    return {row["topic"]: row["incarnation"] for row in rows} == command.incarnations and all(
+        row["next"] >= command.begins[row["topic"]].get(row["partition"], 0) for row in rows
+    )
 
 
 async def positions(tx: Transaction, command: tuple[Run, str]) -> dict[int, int]:

@@ -175,3 +175,52 @@ async def test_a_topic_that_is_made_anew_begins_empty(bus: PostgresBus, roles: R
     assert await owner.fetchval("select count(*) from log_record") == 1
     await owner.close()
     assert await bus.end_offsets(TOPIC.name) == dict.fromkeys(range(4), 0) | {partition: 1}
+
+
+async def test_groups_of_one_reading_that_was_killed_are_forgotten_and_keep_nothing_from_being_trimmed(
+    bus: PostgresBus, roles: Roles
+) -> None:
+    partition = await _sent(bus, 3)
+    connection = await asyncpg.connect(roles.superuser)
+    members = {
+        name: bus.consumer(TOPIC.name, name, from_zero) for name in ("g", "g@drift-1", "g@rebuild-2", "g@rebuild-3")
+    }
+    for name, member in members.items():
+        await member.start()
+        await member.commit(partition, 3 if name == "g" else 1)
+    await connection.execute(
+        "update log_member set expires_at = now() - interval '1 minute' where grp <> 'g@rebuild-2'"
+    )
+    await connection.execute(
+        """update log_group set used_at = now() - interval '2 days'
+           where grp <> 'g@rebuild-3' or partition <> $1""",
+        partition,
+    )
+    await bus.forget_abandoned(86400)
+    left = "select distinct grp from log_group order by grp"
+    assert [row["grp"] for row in await connection.fetch(left)] == ["g", "g@rebuild-2", "g@rebuild-3"]
+    await connection.execute("update log_group set used_at = now() - interval '2 days'")
+    await members["g@rebuild-2"].stop()
+    await bus.trim(0)
+    assert (await bus.begin_offsets(TOPIC.name))[partition] == 1
+    await bus.forget_abandoned(86400)
+    await bus.trim(0)
+    assert [row["grp"] for row in await connection.fetch(left)] == ["g"]
+    assert (await bus.begin_offsets(TOPIC.name))[partition] == 3
+    again = bus.consumer(TOPIC.name, "g@rebuild-3", from_zero)
+    await again.start()
+    assert again.assignment() == frozenset(range(4))
+    for member in (*members.values(), again):
+        await member.stop()
+    await connection.close()
+
+
+async def test_a_log_of_an_earlier_release_learns_when_its_groups_were_used(bus: PostgresBus, roles: Roles) -> None:
+    await bus.consumer(TOPIC.name, "g@drift-1", from_zero).start()
+    connection = await asyncpg.connect(roles.superuser)
+    await connection.execute("alter table log_group drop column used_at")
+    for _ in range(2):
+        await migrate_bus(roles.owner, roles.service.partition("//")[2].partition("@")[0])
+    await bus.forget_abandoned(86400)
+    assert await connection.fetchval("select count(*) from log_group where used_at > now() - interval '1 minute'") == 4
+    await connection.close()

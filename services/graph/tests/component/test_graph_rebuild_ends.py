@@ -91,6 +91,21 @@ async def test_when_the_bus_has_forgotten_everything_the_next_run_starts_anew(gr
     assert (await task).generation == 2
 
 
+async def test_when_the_bus_has_trimmed_what_was_not_read_yet_the_next_run_starts_anew(
+    graph: GraphKit, source: Source
+) -> None:
+    task = rebuild(graph, source.bus)
+    await ordered(graph, task)
+    await stop(task)
+    await source.snapshot()  # half a life later
+    for partition, end in (await source.bus.end_offsets(REPLAY_GRAPH_DOCUMENTS.name)).items():
+        source.bus.trim(REPLAY_GRAPH_DOCUMENTS.name, partition, end)
+    task = rebuild(graph, source.bus)
+    await eventually(lambda: _generation(graph, 2))
+    await source.snapshot()
+    assert (await task).generation == 2
+
+
 async def _generation(graph: GraphKit, number: int) -> bool:
     return bool((await rebuild_row(graph)).get("generation") == number)
 
