@@ -24,6 +24,8 @@ from kgl_servicekit.drift.snapshots import SnapshotCheck
 from kgl_servicekit.objects.orphans import Orphans
 from kgl_servicekit.objects.port import ObjectStore
 
+_BY_HAND = "kgl drift --repair; where no result is left to link again, delete the document, and upload it anew"
+
 
 def drift_checks(
     database: Database, bus: Bus, objects: ObjectStore, vectors: VectorIndex, settings: GraphSettings
@@ -59,6 +61,7 @@ def drift_checks(
             key="document_id",
             state=drift.DOCUMENT_OF_MENTIONS,
             mend=mend_documents,
+            by_hand=dict.fromkeys(drift.SAID_WRONG, _BY_HAND),
         ),
         RowCheck(
             name="graph.sources",
@@ -67,6 +70,7 @@ def drift_checks(
             key="document_id",
             state=drift.DOCUMENT_OF_SOURCES,
             mend=mend_documents,
+            by_hand=dict.fromkeys(drift.SAID_WRONG, _BY_HAND),
         ),
         RowCheck(
             name="graph.entities",

@@ -1,7 +1,7 @@
 """What is compared in ingest to find drift: the versions of documents and the objects that they name, both ways."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from kgl_ingest.jobs.declared import ParseDocument
 from kgl_ingest.settings import IngestSettings
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.drift.check import DriftCheck, Item, by_workspace, workspaces
+from kgl_servicekit.drift.check import ByHand, DriftCheck, Item, by_workspace, workspaces
 from kgl_servicekit.drift.objects import OrphanCheck
 from kgl_servicekit.objects.orphans import Orphans
 from kgl_servicekit.objects.port import ObjectStore
@@ -21,6 +21,7 @@ from kgl_servicekit.objects.port import ObjectStore
 _PAGE = 500
 _BEFORE_ALL = (UUID(int=0), 0)
 _FILE, _PARSED = "its file is missing", "its text or chunks are missing"
+_FILE_BY_HAND = "put the lost file back under its key, from a copy of the object store, or delete the document"
 
 
 def drift_checks(database: Database, objects: ObjectStore, settings: IngestSettings) -> list[DriftCheck]:
@@ -47,6 +48,7 @@ class FileCheck:
     database: Database
     objects: ObjectStore
     name: str = "ingest.files"
+    by_hand: ByHand = field(default_factory=lambda: {_FILE: _FILE_BY_HAND})
 
     async def look(self) -> AsyncIterator[Sequence[Item]]:
         async for workspace in workspaces(self.database):

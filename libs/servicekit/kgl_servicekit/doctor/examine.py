@@ -57,7 +57,8 @@ class _Examination:
     def _of_tables(self) -> Mapping[str, TableCheck]:
         verdicts = self._service.jobs.verdicts
         jobs: Mapping[str, TableCheck] = {"failed jobs": lambda tx, _: failed_jobs(tx, verdicts)}
-        drift = {"drift": examine_drift} if self._service.drift_checks else {}
+        checks = {check.name: check.by_hand for check in self._service.drift_checks}
+        drift: Mapping[str, TableCheck] = {"drift": lambda tx, _: examine_drift(tx, checks)} if checks else {}
         return {**TABLE_CHECKS, **jobs, **self._service.examinations, **drift}
 
     async def _open(self, stack: AsyncExitStack) -> bool:

@@ -32,12 +32,21 @@ class Item:
         return f"{self.workspace}/{self.key}: {self.state}"
 
 
+ByHand = Mapping[str, str]
+"""What is to be done, by state, where it is not `kgl drift --repair`, or not that alone."""
+
+
 class DriftCheck(Protocol):
     """One comparison. All of it is read in pages, and may raise Unavailable."""
 
     @property
     def name(self) -> str:
         """`<service>.<what is compared>`."""
+        ...
+
+    @property
+    def by_hand(self) -> ByHand:
+        """What somebody has to do about the states that a repair may leave as they are."""
         ...
 
     def look(self) -> AsyncIterator[Sequence[Item]]:

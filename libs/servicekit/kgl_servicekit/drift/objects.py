@@ -1,9 +1,9 @@
 """Drift between the object store and the rows that name its objects."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kgl_servicekit.drift.check import Item, by_workspace
+from kgl_servicekit.drift.check import ByHand, Item, by_workspace
 from kgl_servicekit.objects.orphans import Orphans
 
 _NOBODYS = "no row names it"
@@ -15,6 +15,7 @@ class OrphanCheck:
 
     name: str
     orphans: Orphans
+    by_hand: ByHand = field(default_factory=dict)
 
     async def look(self) -> AsyncIterator[Sequence[Item]]:
         async for entries in self.orphans.find():

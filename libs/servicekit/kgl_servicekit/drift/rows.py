@@ -1,7 +1,7 @@
 """Drift between tables of one service: each row, or key of rows, is asked for its state."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +9,7 @@ import asyncpg
 
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.drift.check import Item, by_workspace, workspaces
+from kgl_servicekit.drift.check import ByHand, Item, by_workspace, workspaces
 
 _PAGE = """
 select p.key, ({state}) as state
@@ -33,6 +33,7 @@ class RowCheck:
     key: str
     state: str
     mend: Callable[[Transaction, Sequence[UUID]], Awaitable[int]]
+    by_hand: ByHand = field(default_factory=dict)
     page: int = 500
 
     async def look(self) -> AsyncIterator[Sequence[Item]]:

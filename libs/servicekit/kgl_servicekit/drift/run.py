@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from kgl_servicekit.database.engine import Database
-from kgl_servicekit.drift.check import DriftCheck, Item
+from kgl_servicekit.drift.check import ByHand, DriftCheck, Item
 from kgl_servicekit.drift.table import DriftResult, claim, kept, next_look, note
 from kgl_servicekit.metrics import DRIFT_ITEMS
 from kgl_servicekit.waiting import repeat
@@ -56,8 +56,22 @@ async def _looked(check: DriftCheck, repair: bool, pause: float) -> DriftResult:
     still = set(await check.again(sorted(first)))
     items = sorted(item for item in first if item in still)
     repaired = await check.repair(items) if repair and items else 0
-    examples = tuple(str(item) for item in items[:_EXAMPLES])
-    return DriftResult(check=check.name, items=len(items), repaired=repaired, complete=complete, examples=examples)
+    return DriftResult(
+        check=check.name,
+        items=len(items),
+        repaired=repaired,
+        complete=complete,
+        examples=_examples(items, check.by_hand),
+    )
+
+
+def _examples(items: Sequence[Item], by_hand: ByHand) -> tuple[str, ...]:
+    """Some of the items: the first for each thing that is to be done about them is among those."""
+    firsts: dict[str | None, Item] = {}
+    for item in items:
+        firsts.setdefault(by_hand.get(item.state), item)
+    chosen = dict.fromkeys([*firsts.values(), *items])
+    return tuple(str(item) for item in sorted(list(chosen)[:_EXAMPLES]))
 
 
 async def look_now(service: "Service", *, repair: bool = False, pause: float = PAUSE) -> list[DriftResult]:

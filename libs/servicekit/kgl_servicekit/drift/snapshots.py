@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from kgl_contracts.operations import SnapshotEnd, SnapshotPart
 from kgl_servicekit.bus.port import Bus, Consumer
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.drift.check import Item, by_workspace, workspaces
+from kgl_servicekit.drift.check import ByHand, Item, by_workspace, workspaces
 from kgl_servicekit.errors import Unavailable
 from kgl_servicekit.events.delivery import decode
 from kgl_servicekit.events.lag import lags
@@ -55,6 +55,7 @@ class SnapshotCheck:
     compare: Compare
     here: Callable[[Transaction, UUID, int], Awaitable[Sequence[UUID]]]
     mend: Callable[[Transaction, Sequence[Item]], Awaitable[int]]
+    by_hand: ByHand = field(default_factory=dict)
 
     async def look(self) -> AsyncIterator[Sequence[Item]]:
         snapshot, told = uuid7(), set[tuple[UUID, str]]()

@@ -1,6 +1,6 @@
 """The table in which a service keeps what its checks of drift found last, and when the next look is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from kgl_servicekit.database.core_migration import Operations
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Told, duration
+from kgl_servicekit.drift.check import ByHand
 
 _TABLE = """
 create table drift_check (
@@ -44,6 +45,8 @@ set looked_at = now(), items = case when excluded.error is null then excluded.it
     complete = excluded.complete, error = excluded.error,
     examples = case when excluded.error is null then excluded.examples else d.examples end
 """
+
+_REPAIR = "kgl drift --repair"
 
 _CLAIM = """
 update drift_check set next_at = $2 where name = any($1::text[]) and next_at <= now() returning name
@@ -149,18 +152,27 @@ async def kept(tx: Transaction, _: None) -> list[asyncpg.Record]:
     )
 
 
-async def examine_drift(tx: Transaction, _: None) -> list[Told]:
-    """For the doctor: what the last looks found, and how long ago that was."""
+async def examine_drift(tx: Transaction, by_hand: Mapping[str, ByHand]) -> list[Told]:
+    """For the doctor: what the last looks found, how long ago that was, and what to do; `by_hand` by check."""
     told = []
     for row in await kept(tx, None):
         left = row["items"] - row["repaired"]
+        todo = _todo(row, by_hand.get(row["name"], {}))
         ago = "" if row["age"] is None else f", {duration(row['age'])} ago"
         if row["error"] is not None:
             told.append(Told(f"{row['name']} could not be looked at{ago}: {row['error']}", "kgl drift"))
         if left:
             some = f", such as {row['examples'][0]}" if row["examples"] else ""
             more = "" if row["complete"] else " or more"
-            told.append(Told(f"{row['name']}: {left}{more} differ from their source{ago}{some}", "kgl drift --repair"))
+            told.append(Told(f"{row['name']}: {left}{more} differ from their source{ago}{some}", todo))
         if row["forgotten"]:
             told.append(Told(f"{row['name']} was not looked at when it was due", "kgl drift; look at its worker"))
     return told
+
+
+def _todo(row: asyncpg.Record, by_hand: ByHand) -> str:
+    """What helps the states of the examples; a repair that has just been made leaves what is to be done by hand."""
+    states = [example.partition(": ")[2] for example in row["examples"]]
+    others = sorted({by_hand[state] for state in states if state in by_hand})
+    repair = not others or (not row["repaired"] and not all(state in by_hand for state in states))
+    return "; ".join([*([_REPAIR] if repair else []), *others])

@@ -1,6 +1,6 @@
 """How a check is run: two looks, the repair, what is kept of it, and who looks in a night."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -27,11 +27,13 @@ class Check:
     """Finds in two looks what it is told to."""
 
     name = "counter.things"
+    by_hand: Mapping[str, str] = {}
 
     def __init__(self, *looks: Sequence[Item]) -> None:
         self.looks = list(looks)
         self.asked: list[Item] = []
         self.repaired: list[Item] = []
+        self.mends: int | None = None
         self.fails: Exception | None = None
 
     async def look(self) -> AsyncIterator[Sequence[Item]]:
@@ -47,7 +49,7 @@ class Check:
 
     async def repair(self, items: Sequence[Item]) -> int:
         self.repaired += items
-        return len(items)
+        return len(items) if self.mends is None else self.mends
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +77,7 @@ async def execute(database: Database, sql: str) -> None:
 
 
 async def told(database: Database) -> list[str]:
-    return [each.what for each in await database.run((), examine_drift, None)]
+    return [each.what for each in await database.run((), examine_drift, {})]
 
 
 async def test_only_what_differs_in_both_looks_in_the_same_state_is_drift(database: Database) -> None:
@@ -102,6 +104,32 @@ async def test_the_repair_gets_what_is_drift_and_the_doctor_is_told_of_the_rest(
     assert (await run_check(database, check, repair=True, pause=0)).well
     assert check.repaired == [item("a")]
     assert await told(database) == []
+
+
+LOST = {"lost": "look for it"}
+
+
+@pytest.mark.parametrize(
+    ("states", "repairs", "todo"),
+    [
+        (["lost"] * 7, False, "look for it"),
+        ([*["lost"] * 7, "wrong"], False, "kgl drift --repair; look for it"),
+        ([*["wrong"] * 7, "lost"], False, "kgl drift --repair; look for it"),
+        ([*["wrong"] * 7, "lost"], True, "look for it"),  # as the repair has left it
+        (["wrong"], False, "kgl drift --repair"),
+    ],
+)
+async def test_the_doctor_says_what_to_do_about_what_no_repair_mends(
+    database: Database, states: list[str], repairs: bool, todo: str
+) -> None:
+    items = [item(str(number), state) for number, state in enumerate(states)]
+    check = Check(items, items)
+    check.by_hand = LOST
+    check.mends = len(items) - 1
+    result = await run_check(database, check, repair=repairs, pause=0)
+    assert len(result.examples) == min(len(items), 5)
+    (left,) = await database.run((), examine_drift, {check.name: LOST})
+    assert left.todo == todo
 
 
 async def test_an_outage_is_the_result_and_leaves_what_was_found_before(database: Database) -> None:

@@ -39,6 +39,14 @@ case when not exists (select from document d where d.workspace_id = $1 and d.doc
      then 'states a relation that is gone' end
 """
 
+SAID_WRONG = (
+    "mentions an entity that is gone",
+    "mentions an entity that it does not name",
+    "names an entity that is gone",
+    "states a relation that is gone",
+)
+"""Of living documents: linked again from the result that said it, where there is one."""
+
 ENTITY = """
 case when not exists (select from entity_source s where s.workspace_id = $1 and s.entity_id = p.key)
      then 'without a source' end

@@ -1,7 +1,7 @@
 """Drift between the chunks of searchable versions and their vectors, in whatever store these are."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
@@ -11,7 +11,7 @@ from kgl_graph.jobs.declared import EVERY_VERSION, EmbedChunks, ForgetVectors
 from kgl_graph.stores.vectors import VectorIndex
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.drift.check import Item, by_workspace, workspaces
+from kgl_servicekit.drift.check import ByHand, Item, by_workspace, workspaces
 
 _PAGE = 200
 Print = tuple[int, int]
@@ -28,6 +28,7 @@ class VectorCheck:
     database: Database
     vectors: VectorIndex
     name: str = "graph.vectors"
+    by_hand: ByHand = field(default_factory=dict)
 
     async def look(self) -> AsyncIterator[Sequence[Item]]:
         async for workspace in workspaces(self.database):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from kgl_graph.db.drift import DOCUMENT_OF_MENTIONS, DOCUMENT_OF_SOURCES, SAID_WRONG
 from kgl_graph.domain.results import result_key
 from kgl_graph.drift import drift_checks
 from kgl_graph.testing import GraphKit, deleted
@@ -12,6 +13,7 @@ from kgl_graph.testing_links import linked
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.drift.check import DriftCheck
 from kgl_servicekit.drift.run import run_check
+from kgl_servicekit.drift.table import examine_drift
 from kgl_servicekit.ids import uuid7
 
 CHECKS = ("graph.vectors", "graph.mentions", "graph.sources", "graph.entities", "graph.relations", "graph.results")
@@ -103,6 +105,18 @@ async def test_a_deletion_on_its_way_is_no_drift_and_one_that_was_lost_is(graph:
     await graph.work()
     assert await look(graph) == {}
     assert await state(graph) == dict.fromkeys(TABLES, 0)
+
+
+async def test_what_was_said_by_a_result_that_is_lost_is_left_and_the_doctor_says_what_helps(graph: GraphKit) -> None:
+    await linked(graph)
+    await run(graph, "update ai_request set result_object = null")
+    await run(graph, "delete from entity where id in (select entity_id from mention)")
+    assert await look(graph, repair=True) == {"graph.mentions": (1, 0), "graph.sources": (1, 0)}
+    by_hand = {check.name: check.by_hand for check in checks(graph).values()}
+    todos = {told.todo for told in await graph.database.run((), examine_drift, by_hand)}
+    lost = "kgl drift --repair; where no result is left to link again, delete the document, and upload it anew"
+    assert todos == {lost}
+    assert all(f"'{state}'" in DOCUMENT_OF_MENTIONS + DOCUMENT_OF_SOURCES for state in SAID_WRONG)
 
 
 VECTORS = {
