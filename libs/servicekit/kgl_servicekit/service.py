@@ -31,7 +31,7 @@ from kgl_servicekit.events.decisions import decision_subscription
 from kgl_servicekit.events.lag import LagWatch
 from kgl_servicekit.events.outbox_watch import watch_outbox
 from kgl_servicekit.events.rebuild import InPlace, Rebuild, Rebuilt
-from kgl_servicekit.events.rebuild_runner import RebuildRunner
+from kgl_servicekit.events.rebuild_runner import RebuildRunner, rebuild_in_place
 from kgl_servicekit.events.redrive import Redriver
 from kgl_servicekit.events.refill import Refilled, refill, refill_lost, release_refused
 from kgl_servicekit.events.relay import Heartbeat, Relay
@@ -113,7 +113,7 @@ class Service:
         in_place = {rebuild.name: rebuild for rebuild in self.rebuilds_in_place}.get(name)
         async with self.opened():
             if in_place is not None:
-                return Rebuilt(0, await in_place.run())
+                return await rebuild_in_place(self.database, in_place)
             rebuild = {rebuild.name: rebuild for rebuild in self.rebuilds}[name]
             await self.bus.start()
             try:

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from kgl_servicekit.database.engine import Database
+from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.drift.check import ByHand, DriftCheck, Item
 from kgl_servicekit.drift.table import DriftResult, claim, kept, next_look, note
 from kgl_servicekit.metrics import DRIFT_ITEMS
@@ -28,12 +29,12 @@ _SPREAD = 1800.0  # seconds over which the services' looks of one night are spre
 async def run_check(
     database: Database, check: DriftCheck, *, repair: bool = False, pause: float = PAUSE, hour: int = 0
 ) -> DriftResult:
-    """Look twice, repair what differs in both looks if asked to, and keep the result.
+    """Look twice, repair what differs in both looks if asked to, and keep the result; a repair is audited.
 
     What goes wrong ends this check alone, and is its result.
     """
     try:
-        result = await _looked(check, repair, pause)
+        result = await _looked(database, check, repair, pause)
     except Exception as error:
         logger.bind(check=check.name).opt(exception=error).warning("drift.not_looked_at")
         result = DriftResult(check=check.name, error=f"{type(error).__name__}: {error}"[:300])
@@ -42,7 +43,7 @@ async def run_check(
     return result
 
 
-async def _looked(check: DriftCheck, repair: bool, pause: float) -> DriftResult:
+async def _looked(database: Database, check: DriftCheck, repair: bool, pause: float) -> DriftResult:
     first: set[Item] = set()
     complete = True
     async for page in check.look():
@@ -55,7 +56,7 @@ async def _looked(check: DriftCheck, repair: bool, pause: float) -> DriftResult:
     await asyncio.sleep(pause)
     still = set(await check.again(sorted(first)))
     items = sorted(item for item in first if item in still)
-    repaired = await check.repair(items) if repair and items else 0
+    repaired = await _repaired(database, check, items) if repair and items else 0
     return DriftResult(
         check=check.name,
         items=len(items),
@@ -63,6 +64,21 @@ async def _looked(check: DriftCheck, repair: bool, pause: float) -> DriftResult:
         complete=complete,
         examples=_examples(items, check.by_hand),
     )
+
+
+async def _repaired(database: Database, check: DriftCheck, items: Sequence[Item]) -> int:
+    """Repair, and audit it, also where it ends before its end."""
+    repaired: int | None = None
+    try:
+        repaired = await check.repair(items)
+    finally:
+        await database.run((), _audit, (check.name, {"items": len(items), "repaired": repaired}))
+    return repaired
+
+
+async def _audit(tx: Transaction, made: tuple[str, Mapping[str, int | None]]) -> None:
+    check, counts = made
+    await tx.audit("drift.repair", f"drift:{check}", details={**counts})
 
 
 def _examples(items: Sequence[Item], by_hand: ByHand) -> tuple[str, ...]:

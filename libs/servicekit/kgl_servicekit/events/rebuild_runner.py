@@ -20,7 +20,7 @@ from kgl_servicekit.errors import JobFailed, Unavailable
 from kgl_servicekit.events import rebuild_state as state
 from kgl_servicekit.events.delivery import Delivery, decode
 from kgl_servicekit.events.holds import NOT_YET
-from kgl_servicekit.events.rebuild import SILENCE, Rebuild, RebuildIncomplete, Rebuilt, Run, SourceSilent
+from kgl_servicekit.events.rebuild import SILENCE, InPlace, Rebuild, RebuildIncomplete, Rebuilt, Run, SourceSilent
 from kgl_servicekit.events.rebuild_state import Begin, Change, Changes
 from kgl_servicekit.ids import uuid7
 
@@ -199,6 +199,17 @@ def _may_be_of(run: Run, unreadable: Delivery) -> bool:
         return bool(orjson.loads(unreadable.record.value)["snapshot_id"] == str(run.snapshot_id))
     except (ValueError, TypeError, LookupError):
         return True
+
+
+async def rebuild_in_place(database: Database, rebuild: InPlace) -> Rebuilt:
+    """Run it, and audit that it was run. Raises RebuildIncomplete."""
+    try:
+        keys = await rebuild.run()
+    except RebuildIncomplete as incomplete:
+        await database.run((), state.audit_rebuild, (rebuild.name, {}, len(incomplete.missing)))
+        raise
+    await database.run((), state.audit_rebuild, (rebuild.name, {"keys": keys}, 0))
+    return Rebuilt(0, keys)
 
 
 def _event_id(record: StoredRecord) -> UUID | None:

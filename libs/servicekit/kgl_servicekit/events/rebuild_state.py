@@ -278,12 +278,22 @@ async def check_complete(tx: Transaction, run: Run) -> tuple[str, ...]:
 
 async def _end(tx: Transaction, run: Run, state: str) -> int:
     await _forget_positions(tx, run.generation)
-    received: int = await tx.fetchval(
-        "update rebuild set state = $2, ended_at = now(), lease_until = now() where name = $1 returning received",
+    row = await tx.fetchrow(
+        """update rebuild set state = $2, ended_at = now(), lease_until = now() where name = $1
+           returning received, cardinality(missing) as missing""",
         run.rebuild.name,
         state,
     )
+    assert row is not None  # it was locked by `keep`
+    await audit_rebuild(tx, (run.rebuild.name, {"generation": run.number, "keys": row["received"]}, row["missing"]))
+    received: int = row["received"]
     return received
+
+
+async def audit_rebuild(tx: Transaction, ended: tuple[str, Mapping[str, int], int]) -> None:
+    """Record that a rebuild has come to its end, with counts; `missing` are keys whose source could not be read."""
+    name, counts, missing = ended
+    await tx.audit("rebuild.run", f"rebuild:{tx.service}.{name}", details={**counts, "missing": missing})
 
 
 async def _forget_positions(tx: Transaction, generation: str) -> None:

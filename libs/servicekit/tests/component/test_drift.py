@@ -1,5 +1,6 @@
 """How a check is run: two looks, the repair, what is kept of it, and who looks in a night."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -50,6 +51,13 @@ class Check:
     async def repair(self, items: Sequence[Item]) -> int:
         self.repaired += items
         return len(items) if self.mends is None else self.mends
+
+
+class Stopped(Check):
+    """Is cancelled in the midst of its repair."""
+
+    async def repair(self, items: Sequence[Item]) -> int:
+        raise asyncio.CancelledError
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +138,31 @@ async def test_the_doctor_says_what_to_do_about_what_no_repair_mends(
     assert len(result.examples) == min(len(items), 5)
     (left,) = await database.run((), examine_drift, {check.name: LOST})
     assert left.todo == todo
+
+
+async def audited(database: Database) -> list[tuple[str, str, dict[str, int | None]]]:
+    async def read(tx: Transaction, _: None) -> list[tuple[str, str, dict[str, int | None]]]:
+        rows = await tx.fetch(
+            "select convert_from(data, 'UTF8')::jsonb as data from outbox_log where topic = 'kgl.audit' order by id"
+        )
+        return [(row["data"]["action"], row["data"]["target"], row["data"]["details"]) for row in rows]
+
+    return await database.run((), read, None)
+
+
+async def test_each_repair_is_audited_with_its_counts_and_a_look_is_not(database: Database) -> None:
+    items = [item("a"), item("b")]
+    await run_check(database, Check(items, items), pause=0)
+    await run_check(database, Check([]), repair=True, pause=0)
+    assert await audited(database) == []
+    check = Check(items, items)
+    check.mends = 1
+    await run_check(database, check, repair=True, pause=0)
+    record = ("drift.repair", "drift:counter.things")
+    assert await audited(database) == [(*record, {"items": 2, "repaired": 1})]
+    with pytest.raises(asyncio.CancelledError):
+        await run_check(database, Stopped(items, items), repair=True, pause=0)
+    assert (await audited(database))[1:] == [(*record, {"items": 2, "repaired": None})]
 
 
 async def test_an_outage_is_the_result_and_leaves_what_was_found_before(database: Database) -> None:

@@ -7,10 +7,13 @@ import pytest
 
 from kgl_contracts.operations import OperationStarted, Progress, ReceiptProgressed
 from kgl_contracts.topics import REPLAY_GRAPH_DOCUMENTS
+from kgl_graph.rebuilds.links import LinksAnew
 from kgl_graph.rebuilds.testing import Source, ordered, rebuild, rebuild_row, stop
 from kgl_graph.testing import GraphKit
+from kgl_graph.testing_links import linked
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.events.rebuild import RebuildIncomplete
+from kgl_servicekit.events.rebuild import InPlace, RebuildIncomplete
+from kgl_servicekit.events.rebuild_runner import rebuild_in_place
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.testing.polling import eventually
 
@@ -42,6 +45,20 @@ async def started(graph: GraphKit) -> list[tuple[UUID, OperationStarted]]:
     return [(row["workspace_id"], OperationStarted.model_validate_json(row["data"])) for row in rows]
 
 
+async def audited(graph: GraphKit) -> list[tuple[str, str, dict[str, int]]]:
+    """What the audit log of the instance is told."""
+
+    async def read(tx: Transaction, _: None) -> list[dict[str, Any]]:
+        rows = await tx.fetch(
+            "select convert_from(data, 'UTF8')::jsonb as data from outbox_log where topic = 'kgl.audit'"
+        )
+        return [row["data"] for row in rows]
+
+    told = await graph.database.run((), read, None)
+    assert {each["scope"] for each in told} <= {"instance"}
+    return [(each["action"], each["target"], each["details"]) for each in told]
+
+
 async def test_the_receipt_of_a_rebuild_is_of_the_instance_and_ends_with_the_swap(
     graph: GraphKit, source: Source
 ) -> None:
@@ -50,6 +67,7 @@ async def test_the_receipt_of_a_rebuild_is_of_the_instance_and_ends_with_the_swa
     await source.snapshot()
     await task
     assert await told(graph, operation) == [("running", None), ("done", None)]
+    assert await audited(graph) == [("rebuild.run", "rebuild:graph.search", {"generation": 1, "keys": 4, "missing": 0})]
     ((workspace, start),) = await started(graph)
     assert (workspace, start.operation_id, start.kind) == (INSTANCE_WORKSPACE, operation, "graph.rebuild")
     assert [stage.name for stage in start.stages] == [STAGE]
@@ -97,3 +115,15 @@ async def test_a_rebuild_whose_source_cannot_be_read_fails(graph: GraphKit, sour
     with pytest.raises(RebuildIncomplete):
         await task
     assert await told(graph, operation) == [("running", None), ("failed", "source_missing")]
+    assert await audited(graph) == [("rebuild.run", "rebuild:graph.search", {"generation": 1, "keys": 4, "missing": 1})]
+
+
+async def test_a_rebuild_in_place_is_audited_too(graph: GraphKit) -> None:
+    await linked(graph)
+    links = InPlace(name="links", tables=(), run=LinksAnew(graph.database, graph.objects).run)
+    await rebuild_in_place(graph.database, links)
+    await graph.rows("update ai_request set result_sha256 = 'x' where result_object is not null returning id")
+    with pytest.raises(RebuildIncomplete):
+        await rebuild_in_place(graph.database, links)
+    target = ("rebuild.run", "rebuild:graph.links")
+    assert await audited(graph) == [(*target, {"keys": 1, "missing": 0}), (*target, {"missing": 1})]
