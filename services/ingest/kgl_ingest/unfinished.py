@@ -34,13 +34,20 @@ async def _unfinished(tx: Transaction, _: None) -> asyncpg.Record:
     return row
 
 
+async def _ids(tx: Transaction) -> dict[str | None, str]:
+    """Some operations of each overdue stage in words; under None the oldest that have not ended."""
+    rows = await tx.fetch("select * from kgl_unfinished_ids()")
+    return {row["stage"]: ", ".join(str(id) for id in row["ids"]) for row in rows}
+
+
 async def examine_operations(tx: Transaction, _: None) -> list[Told]:
     """For the doctor."""
-    found = await _unfinished(tx, None)
+    found, ids = await _unfinished(tx, None), await _ids(tx)
     told = [
         Told(
-            f"{many} operations wait for {stage} past its deadline",
-            "GET /operations/v1?state=running shows who holds them; then the log of that worker",
+            f"{many} operations wait for {stage} past its deadline, such as {ids.get(stage, 'one just ended')}",
+            "GET /operations/v1?state=running&overdue=true, for operators without Kgl-Workspace, shows who holds them; "
+            "then the log of that worker",
         )
         for stage, many in sorted(found["overdue"].items())
     ]
@@ -48,8 +55,8 @@ async def examine_operations(tx: Transaction, _: None) -> list[Told]:
     if oldest > _OLD:
         told.append(
             Told(
-                f"an operation has not ended for {duration(oldest)}",
-                "GET /operations/v1?state=running names its open stages",
+                f"an operation has not ended for {duration(oldest)}; the oldest are {ids.get(None, '')}",
+                "GET /operations/v1/ID, for operators without Kgl-Workspace, names its open stages",
             )
         )
     return told

@@ -1,6 +1,7 @@
 """What the core tables of a service tell a doctor. Each check is a use case of its own, without workspaces."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from uuid import UUID
 
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.doctor.finding import Told, duration
@@ -36,7 +37,8 @@ group by 1 order by 1
 """
 
 _FAILED = """
-select kind, coalesce(error_code, 'unknown') as code, count(*) as jobs, max(ended_at) as newest
+select kind, coalesce(error_code, 'unknown') as code, count(*) as jobs, max(ended_at) as newest,
+       (array_agg(distinct operation_id) filter (where operation_id is not null))[1:3] as operations
 from job where state = 'failed' and ended_at > now() - interval '1 day'
   and (kind, coalesce(error_code, '')) not in (select * from unnest($1::text[], $2::text[]))
 group by 1, 2 order by 1, 2
@@ -109,12 +111,16 @@ async def failed_jobs(tx: Transaction, verdicts: Sequence[tuple[str, str]]) -> l
     kinds, codes = [kind for kind, _ in verdicts], [code for _, code in verdicts]
     return [
         Told(
-            f"{row['jobs']} jobs {row['kind']} failed within a day: {row['code']}",
-            f"the log of {tx.service}-worker has the errors; mend it, then kgl operations retry RECEIPT "
-            "(GET /operations/v1?state=failed names the receipts)",
+            f"{row['jobs']} jobs {row['kind']} failed within a day: {row['code']}" + _such_as(row["operations"]),
+            f"the log of {tx.service}-worker has the errors; mend it, then kgl operations retry ID (all ids: "
+            "GET /operations/v1?state=failed, for operators without Kgl-Workspace)",
         )
         for row in await tx.fetch(_FAILED, kinds, codes)
     ]
+
+
+def _such_as(operations: Sequence[UUID] | None) -> str:
+    return f" (of operation {', '.join(map(str, operations))})" if operations else ""
 
 
 async def waiting_jobs(tx: Transaction, _: None) -> list[Told]:

@@ -15,6 +15,7 @@ from kgl_servicekit.http.pages import Page, PageParams, Window, page
 from kgl_servicekit.http.routing import ApiRouter
 from kgl_servicekit.http.rules import PUBLIC, SESSION, Deprecation
 from kgl_servicekit.http.run import Run, Runner
+from kgl_servicekit.http.strict_query import only_known_parameters
 
 __all__ = [
     "PUBLIC",
@@ -36,6 +37,7 @@ __all__ = [
     "conditional",
     "create_app",
     "etag_of",
+    "only_known_parameters",
     "page",
     "require_match",
 ]

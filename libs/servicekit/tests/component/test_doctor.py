@@ -230,6 +230,11 @@ async def test_failed_jobs_of_a_day_and_those_that_wait_for_long(service: Servic
     assert await examine(replace(service, jobs=jobs), patience=0.0) == []
     await run(database, "update job set error_code = 'job_error' where state = 'failed'")
     assert (await the_one(replace(service, jobs=jobs), "failed jobs")).what.endswith("job_error")
+    operation = uuid7()
+    await run(database, "update job set operation_id = $1 where state = 'failed'", operation)
+    found = await the_one(service, "failed jobs")
+    assert found.what == f"1 jobs counter.count failed within a day: job_error (of operation {operation})"
+    assert "kgl operations retry" in found.todo
     await run(database, "delete from job where state = 'failed'")
     await job("queued", None, 0)
     assert (await the_one(service, "waiting jobs")).what == "1 jobs counter.count wait, the oldest for 60 min"

@@ -36,11 +36,22 @@ from kgl_ingest.use_cases.read_dead_letters import (
     workspaces_with_letters,
 )
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, Reply, RequestCaller, Run, Runner, page
+from kgl_servicekit.http import (
+    ApiRouter,
+    Caller,
+    Page,
+    PageParams,
+    Reply,
+    RequestCaller,
+    Run,
+    Runner,
+    only_known_parameters,
+    page,
+)
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE, grants
 from kgl_servicekit.operations import Receipt
 
-router = ApiRouter(tags=["dead letters"])
+router = ApiRouter(tags=["dead letters"], dependencies=[Depends(only_known_parameters)])
 
 READ, WRITE = "dead-letters:read", "dead-letters:write"
 OPERATOR = "instance:dead-letters"

@@ -1,29 +1,44 @@
-"""/operations/v1: the receipts of all services."""
+"""/operations/v1: the receipts of all services.
+
+Members of a workspace see its own. Operators who name no workspace see those of all, and of the instance: names, ids,
+codes and times, nothing that documents say.
+"""
 
 import time
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Depends, Query
 from starlette.requests import Request
 
+from kgl_ingest.domain.receipts import Kind, KnownReceipt, ReceiptFilter, State
 from kgl_ingest.use_cases.cancel_operation import (
     OperationEnded,
     OperationNotCancellable,
     OperationNotFound,
     cancel_operation,
 )
-from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt
+from kgl_ingest.use_cases.read_receipt import ListReceipts, list_receipts, read_receipt, workspaces_with_operations
 from kgl_ingest.use_cases.record_progress import RECEIPTS_MOVED
 from kgl_ingest.use_cases.retry_operation import NothingFailed, OperationNotRetryable, Retry, retry_operation
-from kgl_servicekit.http import ApiRouter, Caller, Page, PageParams, RequestCaller, Run, Runner, page
+from kgl_servicekit.http import (
+    ApiRouter,
+    Caller,
+    Page,
+    PageParams,
+    RequestCaller,
+    Run,
+    Runner,
+    only_known_parameters,
+    page,
+)
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE, grants
 from kgl_servicekit.ids import uuid7_age
 from kgl_servicekit.operations import Receipt
 from kgl_servicekit.waiting import wait_until_set
 
-router = ApiRouter(tags=["operations"])
+router = ApiRouter(tags=["operations"], dependencies=[Depends(only_known_parameters)])
 
 OPERATOR = "instance:operations"
 _YOUNG = 60.0  # seconds within which an accepted receipt may still be on its way to the list
@@ -35,16 +50,31 @@ async def get_operations(
     window: PageParams,
     caller: Caller,
     run: Run,
-    state: Annotated[str | None, Query(description="running, done, failed or cancelled")] = None,
-    kind: str | None = None,
-    subject: str | None = None,
-) -> Page[Receipt]:
-    """Receipts, newest first; of the instance for an operator who names no workspace."""
+    state: State | None = None,
+    kind: Kind | None = None,
+    subject: Annotated[str | None, Query(description="id of what the operation works on", max_length=300)] = None,
+    workspace_id: Annotated[UUID | None, Query(description="for operators, who see all")] = None,
+    created_at_gte: datetime | None = None,
+    created_at_lt: datetime | None = None,
+    overdue: Annotated[bool | None, Query(description="whether a stage is past its deadline")] = None,
+) -> Page[KnownReceipt]:
+    """Receipts, newest first; of all workspaces and of the instance for an operator who names no workspace."""
     before = None
     if window.position is not None:
         before = (datetime.fromisoformat(window.position[0]), UUID(window.position[1]))
-    asked = ListReceipts(limit=window.fetch, before=before, state=state, kind=kind, subject=subject)
-    found = await run(list_receipts, asked, workspaces=_workspaces(caller))
+    chosen = ReceiptFilter(
+        state=state,
+        kind=kind,
+        subject=subject,
+        workspace_id=workspace_id,
+        created_at_gte=created_at_gte,
+        created_at_lt=created_at_lt,
+        overdue=overdue,
+    )
+    own = caller.workspace_if_named if workspace_id is None else None
+    visible = await _visible(caller, run) if own is None else [own]
+    asked = ListReceipts(chosen=chosen, limit=window.fetch, before=before)
+    found = await run(list_receipts, asked, workspaces=visible)
     return page(found, window.limit, lambda row: [row.created_at.isoformat(), str(row.id)])
 
 
@@ -57,7 +87,7 @@ async def get_operation(
     caller: Caller,
     run: Run,
     wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")] = 0.0,
-) -> Receipt:
+) -> KnownReceipt:
     """One receipt. With `wait` the answer comes when it has ended, or after so many seconds.
 
     A receipt that was handed out less than a minute ago is waited for, since its event may be on the way.
@@ -106,12 +136,12 @@ async def post_retry(operation_id: UUID, request: Request, caller: Caller, run: 
         raise OperationNotFound
     operator = grants(caller.permissions, OPERATOR)
     asked = Retry(operation_id=operation_id, permissions=caller.permissions, operator=operator)
-    return await run(retry_operation, asked, workspaces=_workspaces(caller))
+    return await run(retry_operation, asked, workspaces=await _visible(caller, run))
 
 
 async def _known(
     request: Request, caller: RequestCaller, run: Runner, operation_id: UUID, wait: float
-) -> Receipt | None:
+) -> KnownReceipt | None:
     """A receipt once it has ended, or after `wait` seconds; one that may be on its way is waited for."""
     asked = time.monotonic()
     age = uuid7_age(operation_id, time.time())
@@ -121,7 +151,7 @@ async def _known(
     try:
         while True:
             moved.clear()
-            receipt = await run.read(read_receipt, operation_id, workspaces=_workspaces(caller))
+            receipt = await run.read(read_receipt, operation_id, workspaces=await _visible(caller, run))
             if receipt is not None and (receipt.state != "running" or time.monotonic() - asked >= wait):
                 return receipt
             left = asked + (patience if receipt is None else wait) - time.monotonic()
@@ -132,6 +162,8 @@ async def _known(
         signals.unsubscribe(RECEIPTS_MOVED, moved)
 
 
-def _workspaces(caller: RequestCaller) -> list[UUID]:
-    """Whose receipts these are: an operator who names no workspace has those of the instance."""
-    return [caller.workspace_if_named or INSTANCE_WORKSPACE]
+async def _visible(caller: RequestCaller, run: Runner) -> list[UUID]:
+    """The workspaces whose receipts the caller may see."""
+    if not grants(caller.permissions, OPERATOR):
+        return [caller.workspace_id]
+    return sorted({INSTANCE_WORKSPACE, *await run.read(workspaces_with_operations, None)})

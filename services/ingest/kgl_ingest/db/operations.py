@@ -1,8 +1,8 @@
-"""Statements of receipts."""
+"""Statements that keep receipts up to date."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from kgl_contracts.operations import (
     Subject,
 )
 from kgl_servicekit.database.transaction import Transaction
-from kgl_servicekit.operations import ENDED, RANK, Receipt, Stage
+from kgl_servicekit.operations import ENDED, RANK
 
 _START = """
 insert into operation (workspace_id, id, kind, subject, subject_type, state, created_at)
@@ -199,81 +199,4 @@ def _ended(row: asyncpg.Record) -> OperationEnded:
         failures=tuple(StageFailure(**failure) for failure in row["failures"] or ()),
         started_at=row["created_at"],
         ended_at=row["ended_at"],
-    )
-
-
-async def find(tx: Transaction, operation_id: UUID) -> Receipt | None:
-    """One receipt with its stages."""
-    row = await tx.fetchrow("select * from operation where workspace_id = $1 and id = $2", tx.workspace, operation_id)
-    if row is None:
-        return None
-    return (await _with_stages(tx, [row]))[0]
-
-
-async def listed(
-    tx: Transaction,
-    *,
-    limit: int,
-    before: tuple[datetime, UUID] | None,
-    state: str | None,
-    kind: str | None,
-    subject: str | None,
-) -> list[Receipt]:
-    """Receipts, newest first."""
-    rows = await tx.fetch(
-        """select * from operation
-           where workspace_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3))
-             and ($4::text is null or state = $4) and ($5::text is null or kind = $5)
-             and ($6::text is null or subject = $6)
-           order by created_at desc, id desc limit $7""",
-        tx.workspace,
-        *(before or (None, None)),
-        state,
-        kind,
-        subject,
-        limit,
-    )
-    return await _with_stages(tx, rows)
-
-
-async def _with_stages(tx: Transaction, rows: Sequence[asyncpg.Record]) -> list[Receipt]:
-    stages = await tx.fetch(
-        """select * from operation_stage where workspace_id = $1 and operation_id = any($2::uuid[])
-           order by operation_id, ordinal, name""",
-        tx.workspace,
-        [row["id"] for row in rows],
-    )
-    now = datetime.now(UTC)
-    return [
-        Receipt(
-            id=row["id"],
-            kind=row["kind"],
-            subject=row["subject"],
-            subject_type=row["subject_type"],
-            state=row["state"],
-            created_at=row["created_at"],
-            ended_at=row["ended_at"],
-            stages=tuple(_stage(stage, now) for stage in stages if stage["operation_id"] == row["id"]),
-        )
-        for row in rows
-    ]
-
-
-def _stage(row: asyncpg.Record, now: datetime) -> Stage:
-    late = row["deadline_at"] is not None and row["ended_at"] is None and row["deadline_at"] < now
-    return Stage(
-        name=row["name"],
-        required=row["required"],
-        state=row["state"],
-        run=row["run"],
-        attempt=row["attempt"],
-        holder=row["holder"],
-        error=row["error"],
-        next_retry_at=row["next_retry_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        deadline_at=row["deadline_at"],
-        overdue=late,
-        removed=row["removed"],
-        kept_until=row["kept_until"],
     )

@@ -94,6 +94,7 @@ class OperationRow(Base, table=True):
     __tablename__ = "operation"
     __table_args__ = (
         Index("ix_operation_listed", "workspace_id", "created_at", "id"),
+        Index("ix_operation_created", "created_at", "id"),
         Index("ix_operation_running", "created_at", postgresql_where=text("state = 'running'")),
         DERIVED,
     )

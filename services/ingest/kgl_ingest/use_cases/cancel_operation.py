@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from kgl_contracts.ingest import DocumentCancelled
-from kgl_ingest.db import documents, operations
+from kgl_ingest.db import documents, receipts
 from kgl_ingest.domain.documents import subject_of
 from kgl_ingest.use_cases.read_plan import read_plan
 from kgl_servicekit.database.transaction import Transaction
@@ -31,7 +31,9 @@ async def cancel_operation(tx: Transaction, operation_id: UUID) -> Receipt:
     which withdraws the requests that no module has answered, and ends their stages.
     Raises: OperationNotFound (404), OperationEnded, OperationNotCancellable (409).
     """
-    receipt = await operations.find(tx, operation_id)  # the list hears of an operation a moment after its start
+    receipt: Receipt | None = await receipts.find(
+        tx, operation_id
+    )  # the list hears of an operation a moment after its start
     place = await documents.version_of_operation(tx, operation_id)
     if place is None:
         raise OperationNotFound if receipt is None else OperationNotCancellable

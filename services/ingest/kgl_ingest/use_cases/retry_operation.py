@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from kgl_contracts.operations import OperationRetried
-from kgl_ingest.db import operations
+from kgl_ingest.db import receipts
 from kgl_ingest.use_cases.cancel_operation import OperationNotFound
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.errors import Conflict, Forbidden
-from kgl_servicekit.identity.permissions import grants
+from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE, grants
 from kgl_servicekit.operations import Receipt
 
 _MADE_BY: Mapping[str, str] = {"ingest.document": "documents:write", "ingest.delete": "documents:delete"}
@@ -42,7 +42,7 @@ async def retry_operation(tx: Transaction, command: Retry) -> Receipt:
     failed any more when a service hears of it is left alone, so that a repeat has no effect.
     Raises: OperationNotFound (404), Forbidden (403), NothingFailed, OperationNotRetryable (409).
     """
-    receipt = await operations.find(tx, command.operation_id)
+    receipt = await receipts.find(tx, command.operation_id)
     if receipt is None:
         raise OperationNotFound
     needed = _MADE_BY.get(receipt.kind)
@@ -54,6 +54,7 @@ async def retry_operation(tx: Transaction, command: Retry) -> Receipt:
     services = sorted({stage.name.partition(".")[0] for stage in failed if not stage.is_dead_letter})
     if needed is None or not services:
         raise OperationNotRetryable
-    await tx.emit(OperationRetried(operation_id=receipt.id, services=tuple(services)), operation=receipt.id)
-    await tx.audit("operation.retry", f"operation:{receipt.id}")
+    own = tx.scoped(tx.cause, (receipt.workspace_id or INSTANCE_WORKSPACE,))
+    await own.emit(OperationRetried(operation_id=receipt.id, services=tuple(services)), operation=receipt.id)
+    await own.audit("operation.retry", f"operation:{receipt.id}")
     return receipt

@@ -331,8 +331,8 @@ async def test_what_does_not_end_is_told_by_its_age_and_by_the_stages_past_their
     assert late == {"ingest.parse": None, "graph.index": 1, "content.draft": 1, "publish.live": None}
     told = await ingest.database.run((), examine_operations, None)
     assert [each.what for each in told] == [
-        "1 operations wait for content.draft past its deadline",
-        "1 operations wait for graph.index past its deadline",
+        f"1 operations wait for {stage} past its deadline, such as {operation}"
+        for stage in ("content.draft", "graph.index")
     ]
     assert all("GET /operations/v1?state=running" in each.todo for each in told)
     await ingest.database.run(ingest.workspace, record_progress, done(ingest, STAGES[1], operation))
@@ -344,4 +344,4 @@ async def test_what_does_not_end_is_told_by_its_age_and_by_the_stages_past_their
 
     await ingest.database.run(ingest.workspace, much_later, None)
     told = await ingest.database.run((), examine_operations, None)
-    assert told[-1].what == "an operation has not ended for 9 h"
+    assert told[-1].what == f"an operation has not ended for 9 h; the oldest are {operation}"
