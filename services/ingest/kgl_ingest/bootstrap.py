@@ -12,30 +12,26 @@ from kgl_ingest.collector import BlobCollector
 from kgl_ingest.consumers import dead_letters as letters
 from kgl_ingest.consumers import snapshots
 from kgl_ingest.consumers.operations import ingest_operations
-from kgl_ingest.db.dead_letters import trim
 from kgl_ingest.drift import drift_checks
 from kgl_ingest.jobs import erase_document, parse_document, snapshot_documents
 from kgl_ingest.jobs.declared import jobs
 from kgl_ingest.jobs.outside import Outside
 from kgl_ingest.parsing.sandbox import ParserSandbox
 from kgl_ingest.settings import IngestSettings
+from kgl_ingest.trimming import forget_letters, forget_receipts
 from kgl_ingest.unfinished import examine_operations, watch_unfinished
 from kgl_servicekit.bus.port import Bus
 from kgl_servicekit.database.engine import Database
 from kgl_servicekit.objects.choose import objects_of, opened
 from kgl_servicekit.service import Service
-from kgl_servicekit.waiting import repeat
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 EVENT_HANDLERS = (snapshots.on_snapshot_requested, letters.on_dead_letter_noted, letters.on_dead_letter_moved)
-SETTLED_DAYS = 30
 JOB_HANDLERS = (
     parse_document.parse_document,
     erase_document.erase_document,
     snapshot_documents.snapshot_documents,
 )
-
-_TRIM_SECONDS = 3600.0
 
 
 def build(settings: IngestSettings, bus: Bus) -> Service:
@@ -47,10 +43,6 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
 
     def collect() -> Coroutine[Any, Any, None]:
         return collector.run(settings.collect_every, settings.compare_every)
-
-    def trim_letters() -> Coroutine[Any, Any, None]:
-        forget = partial(database.run, (), trim, SETTLED_DAYS)
-        return repeat(forget, _TRIM_SECONDS, postponed="dead_letters.trim_postponed")
 
     @asynccontextmanager
     async def parser_processes() -> AsyncIterator[None]:
@@ -78,5 +70,10 @@ def build(settings: IngestSettings, bus: Bus) -> Service:
         drift_checks=drift_checks(database, objects, settings),
         checks={"objects": objects.ping},
         resources=[partial(opened, objects), parser_processes],
-        loops=[collect, trim_letters, partial(watch_unfinished, database)],
+        loops=[
+            collect,
+            partial(forget_letters, database),
+            partial(forget_receipts, database, settings.receipt_days),
+            partial(watch_unfinished, database),
+        ],
     )

@@ -15,4 +15,5 @@ class IngestSettings(ServiceSettings):
         default=86400.0, gt=0, description="between two comparisons of the object store with the tables"
     )
     parser_timeout: float = Field(default=60.0, gt=0, description="for one document")
+    receipt_days: int = Field(default=90, ge=1, le=3660, description="after its end a receipt is kept")
     link_seconds: int = Field(default=300, ge=1, le=604_800, description="for which the link to a file works")

@@ -5,8 +5,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from kgl_contracts.dead_letters import Act, DeadLetterMoved, DeadLetterNoted, unpacked
 from kgl_contracts.topics import BY_NAME
 from kgl_ingest.domain.dead_letters import (
@@ -45,6 +43,12 @@ set state = $3::text, reason = $4, error = case when $9::bytea is null then $5 e
     note = coalesce($10, note), dead_at = case when $3::text = 'dead' and state <> 'dead' then $11 else dead_at end,
     moved_at = $11
 where workspace_id = $1 and id = $2
+"""
+
+# not the data, headers and what waits: these are large, and no summary shows them
+_SUMMARY = """
+workspace_id, id, service, subscription, topic, type, key, event_id, operation_id, state, reason, error, attempts,
+waiting, corrected is not null as is_corrected, decision, decision_operation, first_at, dead_at, moved_at
 """
 
 # a decision was sent, and no news have come of it
@@ -144,13 +148,14 @@ async def listed(
 ) -> list[LetterSummary]:
     """Letters, those that died last first."""
     rows = await tx.fetch(
-        f"""select * from dead_letter where {_CHOSEN} and ($16::timestamptz is null or (dead_at, id) < ($16, $17::uuid))
+        f"""select {_SUMMARY} from dead_letter
+            where {_CHOSEN} and ($16::timestamptz is null or (dead_at, id) < ($16, $17::uuid))
             order by dead_at desc, id desc limit $18""",
         *_chosen(chosen, own),
         *(before or (None, None)),
         limit,
     )
-    return [LetterSummary.model_validate(_summary(row)) for row in rows]
+    return [LetterSummary.model_validate(_without_instance(dict(row))) for row in rows]
 
 
 async def counted(tx: Transaction, chosen: LetterFilter, own: UUID | None, by: Sequence[Grouping]) -> list[LetterCount]:
@@ -182,7 +187,8 @@ async def find(tx: Transaction, letter_id: UUID) -> Letter | None:
     if row is None:
         return None
     value, corrected = row["value"], row["corrected"]
-    shown = _summary(row) | {
+    shown = _without_instance(dict(row)) | {
+        "is_corrected": corrected is not None,
         "payload": json_or_none(value),
         "raw": raw_text(value),
         "corrected": json_or_none(corrected),
@@ -199,7 +205,7 @@ async def dead(
     Left out is what was decided about already, unless an hour went by without news, and what operators decide.
     """
     rows = await tx.fetch(
-        f"""select * from dead_letter
+        f"""select {_SUMMARY} from dead_letter
             where {_CHOSEN} and state = 'dead' and not {_UNDER_WAY}
               and topic <> all($16::text[])
             order by dead_at, id limit $17 for update""",
@@ -207,7 +213,7 @@ async def dead(
         [] if operator else [topic for topic in BY_NAME if decided_by_operators(topic)],
         limit,
     )
-    return [LetterSummary.model_validate(_summary(row)) for row in rows]
+    return [LetterSummary.model_validate(_without_instance(dict(row))) for row in rows]
 
 
 async def remember_decision(tx: Transaction, letters: Sequence[UUID], act: Act, operation: UUID) -> None:
@@ -246,10 +252,6 @@ def _chosen(chosen: LetterFilter, own: UUID | None) -> tuple[Any, ...]:
         own,
         list(BY_NAME),
     )
-
-
-def _summary(row: asyncpg.Record) -> dict[str, Any]:
-    return _without_instance({**row, "is_corrected": row["corrected"] is not None})
 
 
 def _without_instance(shown: dict[str, Any]) -> dict[str, Any]:

@@ -190,6 +190,12 @@ async def _conclude(tx: Transaction, places: Sequence[tuple[UUID, UUID]]) -> lis
     return [(row["workspace_id"], _ended(row)) for row in rows]
 
 
+async def trim(tx: Transaction, asked: tuple[int, int]) -> int:
+    """Forget receipts that ended so many days ago with their stages, the oldest, so many at most; how many it were."""
+    gone: int = await tx.fetchval("select kgl_trim_operations($1, $2)", *asked)
+    return gone
+
+
 def _ended(row: asyncpg.Record) -> OperationEnded:
     return OperationEnded(
         operation_id=row["id"],

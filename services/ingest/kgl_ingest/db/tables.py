@@ -95,6 +95,8 @@ class OperationRow(Base, table=True):
     __table_args__ = (
         Index("ix_operation_listed", "workspace_id", "created_at", "id"),
         Index("ix_operation_created", "created_at", "id"),
+        Index("ix_operation_state", "workspace_id", "state", "created_at", "id"),
+        Index("ix_operation_subject", "workspace_id", "subject"),
         Index("ix_operation_running", "created_at", postgresql_where=text("state = 'running'")),
         DERIVED,
     )
@@ -146,6 +148,7 @@ class DeadLetterRow(Base, table=True):
 
     __tablename__ = "dead_letter"
     __table_args__ = (
+        Index("uq_dead_letter_id", "id", unique=True),
         Index("ix_dead_letter_listed", "dead_at", "id"),
         Index("ix_dead_letter_operation_id", "operation_id", postgresql_where=text("operation_id is not null")),
         DERIVED,

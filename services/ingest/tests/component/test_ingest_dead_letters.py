@@ -292,6 +292,25 @@ async def test_what_is_decided_about_is_not_taken_by_another_bulk_until_news_of_
     assert (await post(ingest, ":redrive", bulk)).json()["letters"] == 1
 
 
+async def test_what_is_shown_of_many_letters_is_read_without_their_data(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await note(ingest, ingest.workspace)
+    read = Transaction.fetch
+    columns: list[set[str]] = []
+
+    async def noted(self: Transaction, sql: str, *args: Any) -> Any:
+        rows = await read(self, sql, *args)
+        columns.extend({*row.keys()} for row in rows)
+        return rows
+
+    monkeypatch.setattr(Transaction, "fetch", noted)
+    assert len(await listed(ingest)) == 1
+    assert (await post(ingest, ":redrive", {"all": True})).json()["letters"] == 1
+    assert len(columns) == 2
+    assert not {"value", "corrected", "headers", "next_waiting"} & {*columns[0], *columns[1]}
+
+
 async def test_of_two_bulks_at_once_one_takes_a_letter(ingest: Ingest) -> None:
     await note(ingest, ingest.workspace)
     decided, go_on = asyncio.Event(), asyncio.Event()

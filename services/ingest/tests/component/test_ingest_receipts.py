@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
+from kgl_contracts.dead_letters import DeadLetterNoted
 from kgl_contracts.envelope import Envelope
 from kgl_contracts.event import EventData
 from kgl_contracts.operations import (
@@ -23,8 +24,11 @@ from kgl_contracts.operations import (
 )
 from kgl_contracts.topics import OPERATIONS
 from kgl_ingest.consumers.operations import ingest_operations
+from kgl_ingest.db.operations import trim
 from kgl_ingest.testing import Ingest
+from kgl_ingest.trimming import trim_receipts
 from kgl_ingest.unfinished import examine_operations, sample_unfinished
+from kgl_ingest.use_cases.list_dead_letters import note_letter
 from kgl_ingest.use_cases.read_receipt import read_receipt
 from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
 from kgl_servicekit.bus.memory import MemoryBus
@@ -306,6 +310,35 @@ async def test_ends_in_one_batch_go_to_the_workspaces_that_they_are_of(ingest: I
 
     told = await ingest.database.run((), read, None)
     assert told == {str(mine): ingest.workspace, str(theirs): other}
+
+
+async def test_receipts_go_some_days_after_their_end_a_few_at_once_but_those_that_may_still_move(
+    ingest: Ingest,
+) -> None:
+    *ended, running_still, with_letter, fresh = operations = [uuid7() for _ in range(8)]
+    await ingest.database.run(ingest.workspace, record_progress, started(ingest, *operations))
+    for stage in STAGES:
+        moved = done(ingest, stage, *ended, with_letter, fresh)
+        await ingest.database.run(ingest.workspace, record_progress, moved)
+    news = DeadLetterNoted.example().model_dump()
+    news |= {"workspace_id": ingest.workspace, "event": {**news["event"], "operation_id": with_letter}}
+    await ingest.database.run(ingest.workspace, note_letter, DeadLetterNoted.model_validate(news))
+
+    async def age(tx: Transaction, _: None) -> None:
+        sql = """update operation set created_at = now() - interval '91 days', ended_at = ended_at - interval '91 days'
+                 where id <> $1"""
+        await tx.execute(sql, fresh)
+
+    async def left(tx: Transaction, _: None) -> tuple[set[UUID], set[UUID]]:
+        rows = await tx.fetch("select id from operation")
+        stages = await tx.fetch("select distinct operation_id as id from operation_stage")
+        return {row["id"] for row in rows}, {row["id"] for row in stages}
+
+    await ingest.database.run(ingest.workspace, age, None)
+    assert await ingest.database.run((), trim, (90, 3)) == 3
+    await trim_receipts(ingest.database, 90, at_once=2)
+    kept = {running_still, with_letter, fresh}
+    assert await ingest.database.run(ingest.workspace, left, None) == (kept, kept)
 
 
 async def test_what_does_not_end_is_told_by_its_age_and_by_the_stages_past_their_deadline(ingest: Ingest) -> None:
