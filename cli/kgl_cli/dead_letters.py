@@ -39,7 +39,7 @@ Which = Annotated[
 ]
 Target = Annotated[str | None, typer.Option(help="URL of the system; by default the running kgl dev")]
 Work = Callable[[Api], Awaitable[int]]
-_GONE = frozenset({"dead_letter_not_found", "dead_letter_not_dead"})
+_GONE = frozenset({"dead_letter_not_found", "dead_letter_not_dead", "decision_under_way"})
 
 
 @dead_letters.command("list")
@@ -187,7 +187,7 @@ def import_letters(file: Path, target: Target = None) -> None:
             else:
                 receipts += [] if receipt is None else [receipt]
         if gone:
-            console.print(f"{gone} are not dead any more")
+            console.print(f"{gone} are not dead any more, or decided about already")
         return await _told(api, receipts, "corrected")
 
     _run(work, target)

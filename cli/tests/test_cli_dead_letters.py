@@ -145,6 +145,20 @@ def test_an_import_that_stops_says_what_is_done(monkeypatch: pytest.MonkeyPatch,
         assert "line 2 is no" in done.output
 
 
+def test_an_import_leaves_out_what_somebody_decides_about_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(409, json={"code": "decision_under_way", "detail": "wait", "status": 409})
+        return httpx.Response(200, json={"id": ID, "payload": {"a": 1}, "corrected": None})
+
+    asked(monkeypatch, tmp_path, answer)
+    (tmp_path / "letters").write_text(json.dumps({"id": ID, "payload": {"a": 2}, "corrected": None}) + "\n")
+    done = CliRunner().invoke(app, ["dead-letters", "import", str(tmp_path / "letters")])
+    assert (done.exit_code, "1 are not dead any more, or decided about already" in done.output) == (0, True)
+
+
 async def test_a_bulk_that_is_about_none_any_more_names_them_all() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(404, json={"code": "dead_letter_not_found", "detail": "none", "status": 404})
