@@ -37,14 +37,19 @@ async def retried(graph: GraphKit) -> Verdict:
     return await graph.database.run(graph.workspace, hear, None, cause=event.cause)
 
 
+async def replace(graph: GraphKit, key: str, content: bytes) -> None:
+    await graph.objects.delete(key)
+    await graph.objects.put(key, content)
+
+
 async def test_a_document_whose_indexing_failed_is_found_after_a_retry(graph: GraphKit) -> None:
     parsed = await graph.parsed(DOCUMENT, 1, ["Ada wrote"])
     chunks = await graph.objects.get(parsed.chunks_object)
-    await graph.objects.delete(parsed.chunks_object)
+    await replace(graph, parsed.chunks_object, b"damaged")
     await graph.hear(parsed, OPERATION)
     await graph.work()
     assert (await told_stages(graph.database, OPERATION))["graph.index"] == "failed"
-    await graph.objects.put(parsed.chunks_object, chunks)
+    await replace(graph, parsed.chunks_object, chunks)
     assert await retried(graph) == DONE
     assert (await told_stages(graph.database, OPERATION))["graph.index"] == "waiting"
     await graph.work()
