@@ -18,6 +18,7 @@ _WAIT = 30.0
 _PAUSE = 0.5
 _ENDED = frozenset({"done", "superseded", "skipped", "failed", "cancelled"})
 _MOST = 400  # letters of one decision
+_AT_ONCE = 50
 _SHOWN = 5
 
 
@@ -95,6 +96,19 @@ async def dead_ones(api: Api, which: Sequence[str] | None) -> list[str]:
         there = ", ".join(f"{each['count']} of {each['subscription']}" for each in counts)
         raise Refused(f"no dead letter is like this: {' '.join(which)}; there are {there or 'none'}")
     return found
+
+
+async def exported(api: Api, ids: Sequence[str]) -> AsyncIterator[Mapping[str, Any]]:
+    """These letters with their data, without those that went meanwhile."""
+    for first in range(0, len(ids), _AT_ONCE):
+        try:
+            answer = await api.post(f"{BASE}:export", {"ids": ids[first : first + _AT_ONCE]})
+        except ApiProblem as problem:
+            if problem.code != "dead_letter_not_found":
+                raise
+        else:
+            for letter in answer["items"]:
+                yield letter
 
 
 async def decide(api: Api, letter: str, act: str, body: Any) -> Any:

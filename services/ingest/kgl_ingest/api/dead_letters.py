@@ -14,6 +14,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from kgl_contracts.dead_letters import Act, LetterState
+from kgl_ingest.api.dead_letters_seen import OPERATOR, READ, WRITE, own_of, readable, shown, visible
 from kgl_ingest.domain.dead_letters import (
     DeadLetterNotDead,
     DeadLetterNotFound,
@@ -23,7 +24,6 @@ from kgl_ingest.domain.dead_letters import (
     LetterCount,
     LetterFilter,
     LetterSummary,
-    may_carry_text,
 )
 from kgl_ingest.use_cases.decide_dead_letters import Decide, DecideMany, decide, decide_many
 from kgl_ingest.use_cases.read_dead_letters import (
@@ -31,9 +31,9 @@ from kgl_ingest.use_cases.read_dead_letters import (
     ListLetters,
     break_glass,
     count_letters,
+    export_letters,
     list_letters,
     read_letter,
-    workspaces_with_letters,
 )
 from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.http import (
@@ -52,9 +52,6 @@ from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE, grants
 from kgl_servicekit.operations import Receipt
 
 router = ApiRouter(tags=["dead letters"], dependencies=[Depends(only_known_parameters)])
-
-READ, WRITE = "dead-letters:read", "dead-letters:write"
-OPERATOR = "instance:dead-letters"
 
 Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S", description="more than blanks")]
 Word = Annotated[str | None, Query(max_length=300)]
@@ -95,6 +92,20 @@ class DiscardMany(RedriveMany):
     """Which letters to give up, and why."""
 
     reason: Reason
+
+
+class Export(BaseModel):
+    """Which letters are to be taken away with their data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: tuple[UUID, ...] = Field(min_length=1, max_length=50)
+
+
+class Exported(BaseModel):
+    """Those of the letters that there are."""
+
+    items: tuple[Letter, ...]
 
 
 class ManyDecided(BaseModel):
@@ -146,9 +157,9 @@ async def get_letters(window: PageParams, chosen: Chosen, caller: Caller, run: R
     before = None
     if window.position is not None:
         before = (datetime.fromisoformat(window.position[0]), UUID(window.position[1]))
-    asked = ListLetters(chosen=chosen, limit=window.fetch, before=before, own=_own(caller))
-    rows = await run(list_letters, asked, workspaces=await _visible(caller, run))
-    found = [row if _readable(row, caller) else row.model_copy(update={"error": None}) for row in rows]
+    asked = ListLetters(chosen=chosen, limit=window.fetch, before=before, own=own_of(caller))
+    rows = await run(list_letters, asked, workspaces=await visible(caller, run))
+    found = [row if readable(row, caller) else row.model_copy(update={"error": None}) for row in rows]
     return page(found, window.limit, lambda row: [row.dead_at.isoformat(), str(row.id)])
 
 
@@ -163,23 +174,30 @@ async def get_counts(
 ) -> Page[LetterCount]:
     """How many there are of each kind, the largest group first; numbers and ids in errors count as the same."""
     groups: Sequence[Grouping] = by or ("service", "subscription", "topic", "type", "reason", "error")
-    asked = CountLetters(chosen=chosen, by=groups, own=_own(caller))
-    return Page(items=tuple(await run(count_letters, asked, workspaces=await _visible(caller, run))))
+    asked = CountLetters(chosen=chosen, by=groups, own=own_of(caller))
+    return Page(items=tuple(await run(count_letters, asked, workspaces=await visible(caller, run))))
 
 
 @router.get("/{letter_id}", permission=READ, or_instance=OPERATOR, problems=[DeadLetterNotFound])
 async def get_letter(letter_id: UUID, caller: Caller, run: Run) -> Letter:
     """One letter: headers, data as JSON and as they came, error, attempts, and what waits behind it."""
-    letter = await run(read_letter, letter_id, workspaces=await _visible(caller, run))
-    if _readable(letter, caller):
-        return letter
-    return letter.model_copy(update={"withheld": True, **dict.fromkeys(("payload", "raw", "corrected", "error"))})
+    return shown(await run(read_letter, letter_id, workspaces=await visible(caller, run)), caller)
+
+
+@router.post(":export", permission=READ, or_instance=OPERATOR, problems=[DeadLetterNotFound])
+async def post_export(body: Export, caller: Caller, run: Run) -> Exported:
+    """Letters with their data, many at once; the audit log of their workspace says who took them away."""
+
+    async def exported(tx: Transaction, ids: Sequence[UUID]) -> Exported:
+        return Exported(items=tuple(shown(letter, caller) for letter in await export_letters(tx, ids)))
+
+    return await run(exported, tuple(dict.fromkeys(body.ids)), workspaces=await visible(caller, run))
 
 
 @router.post("/{letter_id}:break-glass", permission="instance:break-glass", problems=[DeadLetterNotFound])
 async def post_break_glass(letter_id: UUID, body: Discard, caller: Caller, run: Run) -> Letter:
     """One letter with data that may hold text of others; the audit log of its workspace says who read it, and why."""
-    return await run(break_glass, (letter_id, body.reason), workspaces=await _visible(caller, run))
+    return await run(break_glass, (letter_id, body.reason), workspaces=await visible(caller, run))
 
 
 @router.post(
@@ -233,23 +251,6 @@ async def post_discard_many(body: DiscardMany, caller: Caller, run: Run) -> Many
     return await _many_decided(caller, run, body.filter, "discard", body.reason)
 
 
-def _own(caller: RequestCaller) -> UUID | None:
-    """The workspace whose letters the caller may read whole."""
-    return caller.workspace_if_named if grants(caller.permissions, READ) else None
-
-
-def _readable(letter: LetterSummary, caller: RequestCaller) -> bool:
-    own = letter.workspace_id is not None and letter.workspace_id == _own(caller)
-    return own or not may_carry_text(letter.topic)
-
-
-async def _visible(caller: RequestCaller, run: Runner) -> list[UUID]:
-    """The workspaces whose letters the caller may see."""
-    if not grants(caller.permissions, OPERATOR):
-        return [caller.workspace_id]
-    return sorted({INSTANCE_WORKSPACE, *await run.read(workspaces_with_letters, None)})
-
-
 def _receipts_of(caller: RequestCaller) -> UUID:
     return caller.workspace_if_named or INSTANCE_WORKSPACE
 
@@ -271,7 +272,7 @@ async def _decided(
         reason=reason,
         payload=payload,
     )
-    return await run(decide, command, reply=_location, workspaces=await _visible(caller, run))
+    return await run(decide, command, reply=_location, workspaces=await visible(caller, run))
 
 
 async def _many_decided(
@@ -285,12 +286,12 @@ async def _many_decided(
         chosen=chosen,
         act=act,
         workspace=_receipts_of(caller),
-        own=_own(caller),
+        own=own_of(caller),
         operator=grants(caller.permissions, OPERATOR),
         reason=reason,
     )
     return await run(
-        decided, command, reply=lambda made: _location(made.receipt), workspaces=await _visible(caller, run)
+        decided, command, reply=lambda made: _location(made.receipt), workspaces=await visible(caller, run)
     )
 
 

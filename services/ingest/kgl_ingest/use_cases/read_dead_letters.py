@@ -1,5 +1,6 @@
 """Read the dead letters of all services."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,6 +66,20 @@ async def break_glass(tx: Transaction, asked: tuple[UUID, str]) -> Letter:
     target = f"dead_letter:{letter.subscription}/{letter.id}"
     await own.audit("dead_letter.break_glass", target, details={"reason": reason}, scope=letter.workspace_id)
     return letter
+
+
+async def export_letters(tx: Transaction, ids: Sequence[UUID]) -> list[Letter]:
+    """Those of these letters that there are, with their data; the audit log of each one's workspace tells how many.
+
+    Raises: DeadLetterNotFound (404) when there is none of them.
+    """
+    found = [letter for id in ids if (letter := await dead_letters.find(tx, id)) is not None]
+    if not found:
+        raise DeadLetterNotFound
+    own = tx.scoped(tx.cause, ())
+    for workspace, letters in Counter(letter.workspace_id for letter in found).items():
+        await own.audit("dead_letter.export", "dead_letters", details={"letters": letters}, scope=workspace)
+    return found
 
 
 async def workspaces_with_letters(tx: Transaction, _: None) -> list[UUID]:

@@ -385,7 +385,11 @@ async def test_letters_of_what_services_tell_each_other_are_decided_about_by_ope
 def _requests(letter: UUID) -> list[tuple[str, str, Any]]:
     """A good request to each route."""
     bodies = {"discard": {"reason": "r"}, "break-glass": {"reason": "r"}, "correct": {"payload": {}}}
-    many = {"redrive": {"all": True}, "discard": {"all": True, "reason": "r"}}
+    many = {
+        "redrive": {"all": True},
+        "discard": {"all": True, "reason": "r"},
+        "export": {"ids": [str(letter)]},
+    }
     found = []
     for route in router.routes:
         path: str = route.path  # type: ignore[attr-defined]
@@ -410,7 +414,7 @@ async def test_every_route_shows_a_stranger_nothing_and_lets_nobody_without_the_
             else:
                 assert answer.status_code in (403, 404), url
             assert (await ingest.client.request(method, url, json=body, headers=viewer)).status_code == 403, url
-            if method == "POST":
+            if method == "POST" and not url.endswith(":export"):  # which reads
                 assert (await ingest.client.request(method, url, json=body, headers=reader)).status_code == 403, url
     assert await listed(ingest, reader) == [str(letter)]
     assert await emitted(ingest, DECISIONS.name) == []
@@ -459,6 +463,25 @@ async def test_what_a_module_wrote_for_others_is_read_only_by_breaking_the_glass
         "dead_letter.break_glass",
         str(other),
         "it hurts",
+    )
+
+
+async def test_what_is_exported_is_told_to_the_audit_log_of_each_workspace_with_how_many_there_were(
+    ingest: Ingest,
+) -> None:
+    other = uuid7()
+    mine = [await note(ingest, ingest.workspace) for _ in range(2)]
+    strange, nobodys = await note(ingest, other, topic="kgl.in.tagger"), await note(ingest, None)
+    asked = {"ids": [str(letter) for letter in (*mine, strange, nobodys, uuid7())]}
+    answer = await post(ingest, ":export", asked)
+    assert [(each["id"], each["payload"]) for each in answer.json()["items"]] == [(str(id), {"a": 1}) for id in mine]
+    answer = await ingest.client.post(f"{BASE}:export", json=asked, headers=operator(ingest))
+    assert [each["withheld"] for each in answer.json()["items"]] == [False, False, True, False]
+    told = [(each["action"], each["scope"], each["details"]) for each in await emitted(ingest, "kgl.audit")]
+    action, own = "dead_letter.export", str(ingest.workspace)
+    assert told[0] == (action, own, {"letters": 2})
+    assert sorted(told[1:]) == sorted(
+        [(action, own, {"letters": 2}), (action, str(other), {"letters": 1}), (action, "instance", {"letters": 1})]
     )
 
 
