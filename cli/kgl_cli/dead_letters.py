@@ -34,6 +34,11 @@ dead_letters = typer.Typer(
 )
 console = Console()
 
+_GIVEN_UP = (
+    "What their source still says differs from now on: kgl drift finds it, and kgl drift --repair or a rebuild"
+    " brings their effect after all."
+)
+
 Which = Annotated[
     list[str] | None,
     typer.Argument(help=f"ids of letters, or name=value of all that are meant; names: {', '.join(FILTERS)}"),
@@ -143,13 +148,19 @@ def discard(
     everything: Annotated[bool, typer.Option("--all", help="every dead letter that you may see")] = False,
     target: Target = None,
 ) -> None:
-    """Give letters up: they have no effect, and what waits behind them goes on."""
+    """Give letters up: they have no effect, and what waits behind them goes on.
+
+    Their source still says what they told: `kgl drift` finds what differs from it, and its --repair undoes this.
+    """
 
     async def work(api: Api) -> int:
         if not reason.strip():
             raise Refused("say why: --reason '...'")
         receipts, left = await decide_all(api, which, "discard", {"reason": reason}, everything=everything)
-        return await _told(api, receipts, "given up", left=left)
+        status = await _told(api, receipts, "given up", left=left)
+        if receipts:
+            console.print(_GIVEN_UP, soft_wrap=True)
+        return status
 
     _run(work, target)
 

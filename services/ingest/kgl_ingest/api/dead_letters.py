@@ -223,7 +223,10 @@ async def post_redrive(letter_id: UUID, caller: Caller, run: Run) -> Receipt:
     problems=[DeadLetterNotFound, DeadLetterNotDead, DecisionUnderWay],
 )
 async def post_discard(letter_id: UUID, body: Discard, caller: Caller, run: Run) -> Receipt:
-    """Give it up: it is settled without an effect, and what waits behind it follows."""
+    """Give it up: it is settled without an effect, and what waits behind it follows.
+
+    Where its source still says what it told, that is drift, and the repair of it or a rebuild brings its effect.
+    """
     return await _decided(caller, run, letter_id, "discard", reason=body.reason)
 
 
