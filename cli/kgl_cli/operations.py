@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from kgl_cli.ending import status_of
 from kgl_cli.home import Home, HomeRefused, chosen_system
 from kgl_client.api import Api, ApiProblem, ApiUnreachable
 from kgl_servicekit.ids import uuid7
@@ -33,7 +34,7 @@ def retry(operation: UUID, target: Target = None) -> None:
             return _told(operation, *await retried(api, operation))
 
     try:
-        status = asyncio.run(on_system())
+        status = status_of(on_system())
     except (ApiProblem, ApiUnreachable, HomeRefused, OSError) as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(1) from refused

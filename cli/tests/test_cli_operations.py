@@ -1,5 +1,8 @@
 """What `kgl operations retry` waits for, and says."""
 
+import asyncio
+import os
+import signal
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +10,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from kgl_cli import operations
+from kgl_cli import dead_letters, operations
+from kgl_cli.home import Credentials
 from kgl_cli.main import app
 from kgl_client.api import Api
 
@@ -53,3 +57,23 @@ def test_without_a_system_it_says_so_in_one_line(tmp_path: Any, monkeypatch: pyt
     ended = CliRunner().invoke(app, ["operations", "retry", str(ID)])
     assert ended.exit_code == 1
     assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize("words", [["operations", "retry", str(ID)], ["dead-letters", "redrive", str(ID)]])
+def test_one_that_is_stopped_while_it_waits_says_that_it_is_not_done(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(Api):
+        async def __aenter__(self) -> "Silent":
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    known = Credentials(
+        url="http://kgl", email="e", password="p", workspace_id="w", workspace="l", api_key="k", module_key="m"
+    )
+    for module in (operations, dead_letters):
+        monkeypatch.setattr(module, "chosen_system", lambda *_: known)
+        monkeypatch.setattr(module, "Api", Silent)
+    ended = CliRunner().invoke(app, words)
+    assert (ended.exit_code, ended.output) == (130, "stopped by SIGINT before it was done\n")
