@@ -70,7 +70,7 @@ async def test_results_about_another_workspace_document_version_or_of_another_mo
     assert await graph.rows("select name from entity") == []
 
 
-@pytest.mark.parametrize("url", ["https://elsewhere.example/chunks", chunks_url(uuid7(), 1)])
+@pytest.mark.parametrize("url", ["https://elsewhere.example/chunks", chunks_url(uuid7(), 1)], ids=["host", "document"])
 async def test_a_module_is_sent_to_the_chunks_of_the_document_and_nowhere_else(graph: GraphKit, url: str) -> None:
     parsed = await graph.parsed(uuid7(), 1, ["some words"])
     await graph.hear(parsed.model_copy(update={"chunks_url": url}))
