@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from kgl_contracts.audit import RecordMade
 from kgl_contracts.operations import OperationStarted, ReceiptProgressed, SnapshotRequested
 from kgl_contracts.topics import DOCUMENTS, REPLAY_GRAPH_DOCUMENTS
 from kgl_graph.rebuilds.testing import (
@@ -29,7 +30,7 @@ async def test_a_rebuild_makes_what_is_there_already_and_a_second_one_changes_no
     assert not [group for _, group, _ in source.bus.committed if "@" in group]
 
 
-async def test_nothing_leaves_a_rebuild_but_the_order_of_its_snapshot_and_a_receipt(
+async def test_nothing_leaves_a_rebuild_but_the_order_of_its_snapshot_a_receipt_and_a_record(
     graph: GraphKit, source: Source
 ) -> None:
     events = "select type, count(*) as n from outbox_log group by type order by type"
@@ -39,7 +40,12 @@ async def test_nothing_leaves_a_rebuild_but_the_order_of_its_snapshot_and_a_rece
     await source.snapshot()
     await task
     after = {row["type"]: row["n"] for row in await graph.rows(events)}
-    its_own = {SnapshotRequested.event_type: 1, OperationStarted.event_type: 1, ReceiptProgressed.event_type: 2}
+    its_own = {
+        SnapshotRequested.event_type: 1,
+        OperationStarted.event_type: 1,
+        ReceiptProgressed.event_type: 2,
+        RecordMade.event_type: 1,
+    }
     assert after == Counter({row["type"]: row["n"] for row in before}) + Counter(its_own)
     assert await graph.rows("select count(*) as n from job") == jobs
 
