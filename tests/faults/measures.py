@@ -9,7 +9,8 @@ from tests.faults.contract import ITEMS
 from tests.faults.history import History
 from tests.faults.system import Process
 
-MORE_FDS = 5
+MORE_FDS = 16
+"""What is opened only when it is needed first: a pool's eight connections, and a broker's to each of its clients."""
 _DELAYS = """
 select percentile_cont(0.99) within group (order by extract(epoch from e.at - l.logged_at))
 from outbox_log l join effect e on e.event_id = l.event_id and e.hop = 'taken'
