@@ -52,7 +52,7 @@ test-stack: $(VENV)/development ## tests on real servers (needs Docker): contrac
 bench-stack: $(VENV)/development ## measure the compose system (needs Docker); writes build/bench-stack.json
 	@$(BIN)/python -m tools.test_stack --bench
 
-faults-stack: $(VENV)/development ## faults under load on real servers (needs Docker; 7 minutes); CLASSES="F5 F9" SEED=7 LONG=1
+faults-stack: $(VENV)/development ## faults under load on real servers (needs Docker; 10 minutes); CLASSES="F5 F9" SEED=7 LONG=1
 	@$(BIN)/python -m tools.test_stack --faults $(CLASSES) $(if $(SEED),--seed=$(SEED)) $(if $(LONG),--long)
 
 coverage: $(VENV)/development ## how much of the code all tests but the end-to-end ones run: 95 % of the kit, 85 % of all
