@@ -51,6 +51,8 @@ class Breaker:
 
     def _count(self, handled: int, refused: int) -> None:
         """Take settled events in, and leave out those that are further back than the window."""
+        if not handled:  # a topic of which nothing is wanted would be remembered for ever
+            return
         self._batches.append((handled, refused))
         while sum(handled for handled, _ in self._batches) - self._batches[0][0] >= WINDOW:
             self._batches.popleft()

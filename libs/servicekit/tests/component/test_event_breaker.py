@@ -51,6 +51,13 @@ def test_what_is_further_back_than_a_hundred_events_no_longer_counts() -> None:
     assert not refused(breaker, 1, 1)
 
 
+def test_no_more_is_remembered_than_the_window_whatever_comes() -> None:
+    breaker = Breaker(0.2)
+    for number in range(500):
+        assert not refused(breaker, number % 2, 0)
+    assert len(breaker._batches) <= 100
+
+
 def test_partitions_that_are_settled_at_the_same_time_do_not_pass_the_share_together() -> None:
     breaker = Breaker(0.2)
     with breaker.settling(1):
