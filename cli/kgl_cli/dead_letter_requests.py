@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from kgl_cli.asking import Refused
 from kgl_client.api import Api, ApiProblem
 from kgl_servicekit.ids import uuid7
 
@@ -20,10 +21,6 @@ _ENDED = frozenset({"done", "superseded", "skipped", "failed", "cancelled"})
 _MOST = 400  # letters of one decision
 _AT_ONCE = 50
 _SHOWN = 5
-
-
-class Refused(Exception):
-    """The command cannot be carried out as it stands; the sentence says what to write."""
 
 
 def filter_of(which: Sequence[str] | None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """`kgl dead-letters`: events that no service could handle. Found, read, fixed and tried again."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,10 +9,10 @@ import orjson
 import typer
 from rich.console import Console
 
+from kgl_cli.asking import Refused, Target, ask
 from kgl_cli.dead_letter_requests import (
     BASE,
     FILTERS,
-    Refused,
     change_of,
     changed,
     chosen_letters,
@@ -25,8 +25,6 @@ from kgl_cli.dead_letter_requests import (
     json_of,
 )
 from kgl_cli.dead_letter_views import show_counts, show_letter, show_letters
-from kgl_cli.ending import status_of
-from kgl_cli.home import Home, HomeRefused, chosen_system
 from kgl_client.api import Api, ApiProblem, ApiUnreachable
 
 dead_letters = typer.Typer(
@@ -43,8 +41,6 @@ Which = Annotated[
     list[str] | None,
     typer.Argument(help=f"ids of letters, or name=value of all that are meant; names: {', '.join(FILTERS)}"),
 ]
-Target = Annotated[str | None, typer.Option(help="URL of the system; by default the running kgl dev")]
-Work = Callable[[Api], Awaitable[int]]
 _GONE = frozenset({"dead_letter_not_found", "dead_letter_not_dead", "decision_under_way"})
 
 
@@ -56,7 +52,7 @@ def list_letters(which: Which = None, target: Target = None) -> None:
         show_letters(console, [letter async for letter in chosen_letters(api, which)])
         return 0
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command()
@@ -74,7 +70,7 @@ def count(
         show_counts(console, (await api.get(f"{BASE}/counts", params=params))["items"])
         return 0
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command()
@@ -95,7 +91,7 @@ def show(
         show_letter(console, found)
         return 0
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command()
@@ -122,7 +118,7 @@ def correct(
             receipts.append(await decide(api, letter, "correct", {"payload": data}))
         return await _told(api, receipts, "corrected")
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command()
@@ -138,7 +134,7 @@ def redrive(
         receipts, left = await decide_all(api, which, "redrive", {}, everything=everything)
         return await _told(api, receipts, "handled", left=left, wait=wait)
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command()
@@ -162,7 +158,7 @@ def discard(
             console.print(_GIVEN_UP, soft_wrap=True)
         return status
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command("export")
@@ -178,7 +174,7 @@ def export_letters(file: Path, which: Which = None, target: Target = None) -> No
         console.print(f"{count} letters in {file}; change `payload` there, and import it")
         return 0
 
-    _run(work, target)
+    ask(work, target)
 
 
 @dead_letters.command("import")
@@ -202,7 +198,7 @@ def import_letters(file: Path, target: Target = None) -> None:
             console.print(f"{gone} are not dead any more, or decided about already")
         return await _told(api, receipts, "corrected")
 
-    _run(work, target)
+    ask(work, target)
 
 
 def _lines_of(file: Path) -> Sequence[bytes]:
@@ -220,27 +216,6 @@ async def _corrected_by(api: Api, line: bytes, place: str) -> Any:
     if data is None or data == known["corrected"]:
         return None
     return await decide(api, known["id"], "correct", {"payload": data})
-
-
-def _run(work: Work, target: str | None) -> None:
-    """With the API of the system; what is refused ends the command with one line."""
-
-    async def on_system() -> int:
-        known = chosen_system(Home.from_environment(), target)
-        async with Api(known.url, known.api_key) as api:
-            return await work(api)
-
-    try:
-        status = status_of(on_system())
-    except (ApiProblem, ApiUnreachable, HomeRefused, OSError, Refused) as refused:
-        typer.echo(_sentence(refused), err=True)
-        raise typer.Exit(1) from refused
-    raise typer.Exit(status)
-
-
-def _sentence(refused: Exception) -> str:
-    places = refused.members.get("errors", ()) if isinstance(refused, ApiProblem) else ()
-    return "\n".join([str(refused), *(f"  {each.get('pointer')}: {each.get('detail')}" for each in places)])
 
 
 async def _told(api: Api, receipts: Sequence[Any], word: str, *, left: Sequence[str] = (), wait: bool = True) -> int:

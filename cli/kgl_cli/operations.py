@@ -3,15 +3,14 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
 
-from kgl_cli.ending import status_of
-from kgl_cli.home import Home, HomeRefused, chosen_system
-from kgl_client.api import Api, ApiProblem, ApiUnreachable
+from kgl_cli.asking import Target, ask
+from kgl_client.api import Api
 from kgl_servicekit.ids import uuid7
 
 operations = typer.Typer(help="Receipts of accepted requests: do again what failed.", no_args_is_help=True)
@@ -21,24 +20,15 @@ BASE = "/operations/v1"
 _PATIENCE = 10.0  # seconds within which a service that runs hears of it
 _PAUSE = 0.2
 
-Target = Annotated[str | None, typer.Option(help="URL of the system; by default the running kgl dev")]
-
 
 @operations.command()
 def retry(operation: UUID, target: Target = None) -> None:
     """Have the failed jobs of an operation done again; dead letters of it are redriven by `kgl dead-letters`."""
 
-    async def on_system() -> int:
-        known = chosen_system(Home.from_environment(), target)
-        async with Api(known.url, known.api_key) as api:
-            return _told(operation, *await retried(api, operation))
+    async def work(api: Api) -> int:
+        return _told(operation, *await retried(api, operation))
 
-    try:
-        status = status_of(on_system())
-    except (ApiProblem, ApiUnreachable, HomeRefused, OSError) as refused:
-        typer.echo(str(refused), err=True)
-        raise typer.Exit(1) from refused
-    raise typer.Exit(status)
+    ask(work, target)
 
 
 async def retried(api: Api, operation: UUID) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:

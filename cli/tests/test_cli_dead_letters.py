@@ -9,9 +9,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from kgl_cli import dead_letters
+from kgl_cli import asking, dead_letters
+from kgl_cli.asking import Refused
 from kgl_cli.dead_letter_requests import (
-    Refused,
     change_of,
     changed,
     decide_all,
@@ -106,8 +106,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[[htt
         url="http://kgl", email="e", password="p", workspace_id="w", workspace="l", api_key="k", module_key="m"
     )
     monkeypatch.setenv("KGL_HOME", str(tmp_path))
-    monkeypatch.setattr(dead_letters, "chosen_system", lambda *_: known)
-    monkeypatch.setattr(dead_letters, "Api", lambda *_: Api("http://kgl", "k", transport=httpx.MockTransport(answer)))
+    monkeypatch.setattr(asking, "chosen_system", lambda *_: known)
+    monkeypatch.setattr(asking, "Api", lambda *_: Api("http://kgl", "k", transport=httpx.MockTransport(answer)))
 
 
 def test_what_fits_no_letter_is_said_with_what_there_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

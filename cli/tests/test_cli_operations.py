@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from kgl_cli import dead_letters, operations
+from kgl_cli import asking, operations
 from kgl_cli.home import Credentials
 from kgl_cli.main import app
 from kgl_client.api import Api
@@ -72,8 +72,7 @@ def test_one_that_is_stopped_while_it_waits_says_that_it_is_not_done(
     known = Credentials(
         url="http://kgl", email="e", password="p", workspace_id="w", workspace="l", api_key="k", module_key="m"
     )
-    for module in (operations, dead_letters):
-        monkeypatch.setattr(module, "chosen_system", lambda *_: known)
-        monkeypatch.setattr(module, "Api", Silent)
+    monkeypatch.setattr(asking, "chosen_system", lambda *_: known)
+    monkeypatch.setattr(asking, "Api", Silent)
     ended = CliRunner().invoke(app, words)
     assert (ended.exit_code, ended.output) == (130, "stopped by SIGINT before it was done\n")
