@@ -68,7 +68,7 @@ class System:
         return await self.graph.database.run((), read, None)
 
     async def in_peace(self) -> None:
-        """Until no event and no job is left in either service."""
+        """Until no event and no job is left in either service, looked at in the way the work goes."""
 
         async def left(tx: Transaction, _: None) -> int:
             count: int = await tx.fetchval(
@@ -78,11 +78,12 @@ class System:
             return count
 
         async def quiet() -> bool:
-            for service in (self.ingest, self.graph):
-                if await service.database.run((), left, None):
-                    return False
+            if await self.ingest.database.run((), left, None):
+                return False
             ends = await self.graph.bus.end_offsets("kgl.documents")
-            return {p: n for p, n in (await self._positions()).items() if n} == {p: n for p, n in ends.items() if n}
+            if {p: n for p, n in (await self._positions()).items() if n} != {p: n for p, n in ends.items() if n}:
+                return False
+            return not await self.graph.database.run((), left, None)
 
         await eventually(quiet, within=60)
 
