@@ -275,6 +275,22 @@ MUTANTS = (
         simulated=True,
     ),
     Mutant(
+        "another relay's life of a topic not asked for",
+        f"{_KIT}/events/relay_memory.py",
+        "            await self.check()\n            for topic in topics:",
+        "            for topic in topics:",
+        (
+            f"{_MEMORY}::test_a_relay_that_has_sent_nothing_to_a_topic_knows_that_another_one_has_sent_to_its_earlier_life",
+        ),
+    ),
+    Mutant(
+        "acknowledgements of two lives noted as one",
+        f"{_KIT}/events/relay_memory.py",
+        "where p.incarnation = excluded.incarnation returning",
+        "where true returning",
+        (f"{_MEMORY}::test_what_was_acknowledged_in_another_life_of_a_topic_than_is_noted_is_sent_again",),
+    ),
+    Mutant(
         "refill under new ids of the log",
         f"{_KIT}/events/refill.py",
         "where topic = any($1::text[])\non conflict do nothing",

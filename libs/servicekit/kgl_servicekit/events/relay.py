@@ -118,6 +118,8 @@ class Relay:
                         await wait_until_set(woken, self._idle)
                 except (Unavailable, SendFailed, BrokerLostData) as out:
                     self._note_lost(out if isinstance(out, BrokerLostData) else None)
+                    if self.lost is not None:
+                        self._acked = [], [], {}  # by a bus that may have lost it since: it is sent again
                     self._shards.doubt()  # the refill that ends a loss ends the epochs, too
                     self._compared = False  # a bus that was out may come back with less
                     logger.bind(service=self._database.service, error=str(out)).warning("relay.paused")

@@ -4,7 +4,7 @@ A broker that lost its disk comes back empty and takes new events as if nothing 
 before it sends: the topic's life, and that no partition ends before the last acknowledged offset.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from kgl_contracts.topics import BY_NAME
 from kgl_servicekit.bus.port import Ack, Bus, TopicMissing
@@ -14,8 +14,8 @@ from kgl_servicekit.database.transaction import Transaction
 _REMEMBER = """
 insert into relay_position as p (topic, partition, incarnation, "offset")
 select * from unnest($1::text[], $2::int[], $3::text[], $4::bigint[])
-on conflict (topic, partition) do update
-set incarnation = excluded.incarnation, "offset" = greatest(p."offset", excluded."offset")
+on conflict (topic, partition) do update set "offset" = greatest(p."offset", excluded."offset")
+where p.incarnation = excluded.incarnation returning p.topic, p.partition
 """
 
 _REMEMBERED = 'select topic, partition, incarnation, "offset" from relay_position order by topic, partition'
@@ -73,26 +73,36 @@ class Memory:
         if lost:
             raise BrokerLostData(lost)
 
-    async def learn(self, topics: Iterable[str]) -> None:
-        """Know the life of each topic before anything is sent to it: asked afterwards, it may be the next one."""
-        for topic in topics:
-            await self._incarnation(topic)
+    async def learn(self, topics: Collection[str]) -> None:
+        """Know the life of each topic before anything is sent to it: asked afterwards, it may be the next one.
+
+        Raises BrokerLostData where another relay has sent to an earlier life of one that is new to this relay.
+        """
+        if any(topic not in self._incarnations for topic in topics):
+            await self.check()
+            for topic in topics:
+                await self._incarnation(topic)
 
     async def remember(self, tx: Transaction, acks: Sequence[Ack]) -> None:
-        """Note the furthest acknowledged offset of each partition."""
+        """Note the furthest acknowledged offset of each partition.
+
+        Raises BrokerLostData where that of another life of the topic is noted: one of both is no more.
+        """
         furthest: dict[tuple[str, int], int] = {}
         for ack in acks:
             place = (ack.topic, ack.partition)
             if ack.offset > furthest.get(place, -1):
                 furthest[place] = ack.offset
         places = sorted(furthest)
-        await tx.execute(
+        noted = await tx.fetch(
             _REMEMBER,
             [topic for topic, _ in places],
             [partition for _, partition in places],
             [await self._incarnation(topic) for topic, _ in places],
             [furthest[place] for place in places],
         )
+        if lost := {topic for topic, _ in furthest.keys() - {(row["topic"], row["partition"]) for row in noted}}:
+            raise BrokerLostData(sorted(lost))
 
     async def _incarnation(self, topic: str) -> str:
         if topic not in self._incarnations:

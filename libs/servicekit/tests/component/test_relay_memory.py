@@ -13,6 +13,7 @@ from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.events.consumer import SubscriptionRunner
 from kgl_servicekit.events.refill import refill, release_refused
 from kgl_servicekit.events.relay import Relay
+from kgl_servicekit.events.relay_memory import Memory
 from kgl_servicekit.ids import uuid7
 from kgl_servicekit.testing.counter import count_and_tell
 from kgl_servicekit.testing.events import WORKSPACE, Handler, consumed_events, running
@@ -154,6 +155,61 @@ async def test_what_is_lost_between_the_first_acknowledgement_of_a_topic_and_its
         await eventually(lambda: _noticed(relay))
         assert await database.run((), refill, [DOCUMENTS.name]) == 2
         await eventually(lambda: _sent(bus, 2))
+
+
+async def test_a_relay_that_has_sent_nothing_to_a_topic_knows_that_another_one_has_sent_to_its_earlier_life(
+    database: Database, bus: MemoryBus
+) -> None:
+    relay, other = Relay(database, bus, worker="a", lives_every=60), Memory(database, bus)
+
+    async def compared() -> bool:
+        return relay._compared
+
+    async with running(relay.run):
+        await eventually(compared)
+        await other.learn([DOCUMENTS.name])
+        await database.run((), other.remember, [Ack(DOCUMENTS.name, 0, 0)])
+        bus.forget(DOCUMENTS.name)
+        await _tell(database, uuid7(), 1)
+        await eventually(lambda: _noticed(relay))
+        assert not await _sent(bus, 1)
+        await database.run((), refill, [DOCUMENTS.name])
+        await eventually(lambda: _sent(bus, 1))
+
+
+class _Overtaken(MemoryBus):
+    """Loses all documents right after the first acknowledgement, and another relay notes what the next life has."""
+
+    database: Database | None = None
+
+    def producer(self) -> MemoryProducer:
+        return _OvertakenProducer(self)
+
+
+class _OvertakenProducer(MemoryProducer):
+    async def send(self, records: Sequence[Record]) -> list[Ack]:
+        acks, bus = await super().send(records), self._bus
+        assert isinstance(bus, _Overtaken)
+        database, bus.database = bus.database, None
+        if database is not None:
+            bus.forget(DOCUMENTS.name)
+            other = Memory(database, bus)
+            await other.learn([DOCUMENTS.name])
+            await MemoryProducer(bus).send(records)  # into the same partition, so that both note one place
+            await database.run((), other.remember, acks)
+        return acks
+
+
+async def test_what_was_acknowledged_in_another_life_of_a_topic_than_is_noted_is_sent_again(database: Database) -> None:
+    bus = _Overtaken()
+    await bus.declare([AUDIT, DOCUMENTS])
+    bus.database = database
+    relay = Relay(database, bus, worker="a")
+    async with running(relay.run):
+        await _tell(database, uuid7(), 1)
+        await eventually(lambda: _pending_is(database, 0))
+        await eventually(lambda: _forgiven(relay))
+    assert await _sent(bus, 2)  # the other's, and this one's again
 
 
 async def test_a_broker_with_less_than_it_acknowledged_is_noticed_too(database: Database, bus: MemoryBus) -> None:
