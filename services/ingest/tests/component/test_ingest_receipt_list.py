@@ -2,17 +2,23 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 
 from kgl_contracts.operations import KINDS, OperationStarted, PlannedStage, Progress, StageState, Subject
+from kgl_ingest.db import receipts
+from kgl_ingest.domain.receipts import ReceiptFilter
 from kgl_ingest.testing import Ingest
 from kgl_ingest.use_cases.record_progress import RecordProgress, record_progress
+from kgl_servicekit.database.transaction import Transaction
 from kgl_servicekit.identity.checked import Checked
 from kgl_servicekit.identity.permissions import INSTANCE_WORKSPACE
 from kgl_servicekit.ids import uuid7
+from kgl_servicekit.testing.postgres import PostgresForTests, role_url
 
 BASE = "/operations/v1"
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -132,3 +138,57 @@ async def test_operators_see_the_receipts_of_all_workspaces_and_may_have_them_re
     assert await listed(ingest) == [mine]
     assert await listed(ingest, workspace_id=str(other)) == []
     assert (await get(ingest, operator(ingest, "instance:users"))).status_code >= 400
+
+
+_MANY = """
+insert into operation (workspace_id, id, kind, subject, state, created_at)
+select ($1::uuid[])[1 + n % 2], gen_random_uuid(), 'ingest.document', n::text,
+       case when n % 1000 < 2 then 'failed' else 'done' end, now() - n * interval '1 second'
+from generate_series(1, 20000) as g(n)
+"""
+
+
+class _Planned:
+    """A transaction that asks for the plan of each statement instead of its rows."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self.workspaces = tx.workspaces
+        self.plan = ""
+
+    async def fetch(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        self.plan = self.plan or "\n".join(row[0] for row in await self._tx.fetch(f"explain {statement}", *values))
+        return []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "index"),
+    [
+        pytest.param(ReceiptFilter(), "ix_operation_listed", id="all"),
+        pytest.param(ReceiptFilter(state="failed"), "ix_operation_state", id="failed"),
+        pytest.param(ReceiptFilter(subject="17"), "ix_operation_subject", id="subject"),
+    ],
+)
+async def test_each_filter_has_an_index_that_ends_with_the_page(
+    ingest: Ingest, postgres: PostgresForTests, chosen: ReceiptFilter, index: str
+) -> None:
+    others = uuid7()
+    service = urlsplit(ingest.service.settings.database_url.get_secret_value())
+    connection = await asyncpg.connect(role_url(postgres.url, "postgres", service.path[1:]))
+    try:
+        await connection.execute(_MANY, [ingest.workspace, others])
+        await connection.execute("analyze operation")
+    finally:
+        await connection.close()
+
+    async def planned(tx: Transaction, filter: ReceiptFilter) -> str:
+        asked: Any = _Planned(tx)
+        await receipts.listed(asked, filter, 50, None)
+        return str(asked.plan)
+
+    plan = await ingest.database.run(ingest.workspace, planned, chosen)
+    assert index in plan, plan
+    everywhere = await ingest.database.run((ingest.workspace, others), planned, ReceiptFilter())
+    assert "ix_operation_created" in everywhere, everywhere
+    for each in (plan, everywhere):
+        assert "Seq Scan on operation" not in each, each
