@@ -44,6 +44,11 @@ _OUT_CODES = {
     StatusCode.ABORTED,
 }
 _KEY_CODES = {StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED}
+# what a server says, with a status of its own or none, while it ends, is short of something, or a node of it is away
+_PASSING = (
+    *("timeout", "deadline", "unavailable", "connection", "leader", "shut", "replica"),
+    *("not ready", "read-only", "readonly", "memory"),
+)
 # a channel that has lost its server tries again within a second, not after two minutes
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 
@@ -163,8 +168,13 @@ class WeaviateConnection:
         if isinstance(error, _OUT_OF_REACH) or code in _OUT_CODES or status == 429 or status >= 500:
             return VectorsUnavailable(retry_after=2)
         if isinstance(error, wrong.WeaviateBaseError | AioRpcError):
-            return VectorsRefused(str(error)[:500])
+            return VectorsUnavailable(retry_after=2) if passes(str(error)) else VectorsRefused(str(error)[:500])
         return error
+
+
+def passes(sentence: str) -> bool:
+    """Whether what the server says will not be so a little later."""
+    return any(word in sentence.lower() for word in _PASSING)
 
 
 def _code(error: BaseException) -> StatusCode | None:

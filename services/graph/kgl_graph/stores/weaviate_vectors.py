@@ -18,7 +18,7 @@ from weaviate.exceptions import WeaviateInsertManyAllFailedError, WeaviateQueryE
 
 from kgl_graph.db.search_index import Embedded
 from kgl_graph.stores.vector_store import VectorsRefused, VectorsUnavailable
-from kgl_graph.stores.weaviate_connection import Address, KeyRefused, WeaviateConnection
+from kgl_graph.stores.weaviate_connection import Address, KeyRefused, WeaviateConnection, passes
 from kgl_servicekit.ids import derived_id
 from kgl_servicekit.settings import NotConfigured
 
@@ -30,11 +30,6 @@ _PAGE = 1000
 _NOBODY = UUID(int=0)
 _PING, _START, _SEARCH, _PUT, _DELETE, _READ = 1.5, 10.0, 5.0, 30.0, 30.0, 30.0  # seconds that each may take
 _RETRY = 2.0
-# what a server says of single objects while it is short of something, or one of its nodes is away
-_PASSING = (
-    *("timeout", "deadline", "unavailable", "connection", "leader", "shut"),
-    *("not ready", "read-only", "readonly", "memory"),
-)
 
 
 class WeaviateVectors:
@@ -240,8 +235,7 @@ async def _nothing(_: WeaviateAsyncClient) -> None:
 def of_objects(errors: Sequence[str], sent: int) -> Exception:
     """What the errors of single objects mean for all of them."""
     sentence = f"{len(errors)} of {sent} vectors were not kept: {'; '.join(sorted(set(errors)))[:500]}"
-    passing = all(any(word in error.lower() for word in _PASSING) for error in errors)
-    return VectorsUnavailable(sentence, retry_after=2) if passing else VectorsRefused(sentence)
+    return VectorsUnavailable(sentence, retry_after=2) if all(map(passes, errors)) else VectorsRefused(sentence)
 
 
 def _is_uuid(name: str) -> bool:

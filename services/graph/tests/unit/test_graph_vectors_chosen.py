@@ -60,15 +60,15 @@ def test_a_collection_has_a_name_that_weaviate_takes() -> None:
         settings(weaviate_collection="chunks-of-kgl")
 
 
-def rpc(code: StatusCode) -> AioRpcError:
-    return AioRpcError(code, Metadata(), Metadata(), details="said")
+def rpc(code: StatusCode, details: str = "said") -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata(), details=details)
 
 
-def from_rpc(code: StatusCode) -> Exception:
+def from_rpc(code: StatusCode, details: str = "said") -> Exception:
     """As the library raises it: the status is only in what its own error came from."""
     try:
         try:
-            raise rpc(code)
+            raise rpc(code, details)
         except AioRpcError as error:
             raise wrong.WeaviateQueryError(str(error.details()), "GRPC search")  # noqa: B904
     except wrong.WeaviateQueryError as told:
@@ -90,6 +90,7 @@ def answered(status: int) -> Exception:
         (from_rpc(StatusCode.DEADLINE_EXCEEDED), VectorsUnavailable),
         (from_rpc(StatusCode.UNAUTHENTICATED), KeyRefused),
         (from_rpc(StatusCode.UNKNOWN), VectorsRefused),
+        (from_rpc(StatusCode.UNKNOWN, "vector search: no read replica found"), VectorsUnavailable),  # it is ending
         (answered(401), KeyRefused),
         (answered(403), KeyRefused),
         (answered(429), VectorsUnavailable),
