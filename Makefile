@@ -41,10 +41,10 @@ reset: $(VENV)/runtime ## remove it with all its data; asks first
 	@$(BIN)/kgl reset
 
 test: $(VENV)/development ## all tests (10 minutes on 2 cores, no Docker)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 test-all: $(VENV)/development ## all tests, and those that take long: killed at every failpoint, simulations
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q --run-slow
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --run-slow
 
 test-stack: $(VENV)/development ## tests on real servers (needs Docker): contracts of all adapters, faults, access
 	@$(BIN)/python -m tools.test_stack $(if $(AGAIN),--again)
@@ -57,7 +57,7 @@ faults-stack: $(VENV)/development ## faults under load on real servers (needs Do
 
 coverage: $(VENV)/development ## how much of the code all tests but the end-to-end ones run: 95 % of the kit, 85 % of all
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile -q --ignore=tests/e2e
+	@$(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --ignore=tests/e2e
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='libs/servicekit/*' --fail-under=95
 	@$(BIN)/coverage report --fail-under=85
