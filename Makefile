@@ -68,7 +68,7 @@ mutants: $(VENV)/development ## seed bugs into the core, one at a time, and show
 simulate: $(VENV)/development ## 10,000 schedules of the core, with faults (2 minutes on 2 cores); SEED=7 replays one
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(BASE),--base $(BASE)))
 
-faults: $(VENV)/development ## faults under load, and what they lost (8 minutes); CLASSES="F1 F7" SEED=7 LONG=1
+faults: $(VENV)/development ## faults under load, and what they lost (7 minutes); CLASSES="F1 F7" SEED=7 LONG=1
 	@$(BIN)/python -m tests.faults $(if $(CLASSES),--classes $(CLASSES)) $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long)
 
 bench: $(VENV)/development ## measure against the limits; writes build/bench.json

@@ -25,7 +25,7 @@ from tests.faults.stage import LONG, Times
 from tests.stack.harness import Stack
 
 RESULT = Path("build/faults-stack.json")
-DOCUMENTS = Times(steady=2.0, faults=5.0, after=0.0, settle=120.0, rate=2.0)
+DOCUMENTS = Times(steady=2.0, faults=3.0, after=0.0, settle=120.0, rate=2.0)
 EVENTS_OF_A_COMMAND = 19
 LONG_DOCUMENTS = Times(
     steady=10.0, faults=60.0, after=0.0, settle=900.0, recovery=900.0, rate=8.0, least=100_000 // EVENTS_OF_A_COMMAND

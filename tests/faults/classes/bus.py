@@ -25,6 +25,10 @@ class BusKilledAndEmptied(EventsFault):
     name = "F6"
     title = "bus killed; then emptied, and refilled"
 
+    async def before(self, stage: EventsStage) -> None:
+        if not stage.times.long:
+            stage.slowed = 0.5  # what came before the loss was noticed waits behind a gap, and is taken one by one
+
     async def during(self, stage: EventsStage) -> None:
         async for _ in stage.rounds(every=4.0):
             await stage.system.bus_server.restart(clean=False)

@@ -33,6 +33,8 @@ class Poison(EventsFault):
     async def before(self, stage: EventsStage) -> None:
         if stage.system.takeover >= SOON:
             stage.slowed = 0.2  # three deaths take half a minute, and what may have caused them is taken one by one
+        elif not stage.times.long:
+            stage.slowed = 0.5
 
     async def during(self, stage: EventsStage) -> None:
         stage.history.add("fault", "poison")
