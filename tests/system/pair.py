@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -26,11 +25,10 @@ from kgl_servicekit.testing.postgres import PostgresForTests
 
 @dataclass(frozen=True)
 class Side:
-    """A service: its bootstrap module, its settings, and more of them than all have."""
+    """A service: its bootstrap module, and what makes its settings of those that all have."""
 
     bootstrap: ModuleType
     settings: Callable[..., ServiceSettings]
-    more: dict[str, Any]
 
 
 @dataclass
@@ -71,7 +69,6 @@ async def pair(postgres: PostgresForTests, folder: Path, source: Side, derived: 
                 object_dir=objects,
                 database_url=database,
                 worker_name=worker,
-                **side.more,
             )
             name = side.bootstrap.__name__.partition(".")[0]
             own: Bus = PostgresBus(bus.service, worker=f"{name}/{worker}", lease=1.0)

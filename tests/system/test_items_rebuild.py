@@ -85,8 +85,8 @@ class System:
 
 @pytest.fixture
 async def system(postgres: PostgresForTests, tmp_path: Path) -> AsyncIterator[System]:
-    source = Side(kgl_content.bootstrap, ContentSettings, {})
-    async with pair(postgres, tmp_path, source, Side(kgl_publish.bootstrap, PublishSettings, {})) as made:
+    source = Side(kgl_content.bootstrap, ContentSettings)
+    async with pair(postgres, tmp_path, source, Side(kgl_publish.bootstrap, PublishSettings)) as made:
         yield System(made)
 
 

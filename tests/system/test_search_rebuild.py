@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -86,8 +87,8 @@ class System:
 
 @pytest.fixture
 async def system(postgres: PostgresForTests, tmp_path: Path) -> AsyncIterator[System]:
-    source = Side(kgl_ingest.bootstrap, IngestSettings, {"parser_processes": 1})
-    async with pair(postgres, tmp_path, source, Side(kgl_graph.bootstrap, GraphSettings, {})) as made:
+    source = Side(kgl_ingest.bootstrap, partial(IngestSettings, parser_processes=1))
+    async with pair(postgres, tmp_path, source, Side(kgl_graph.bootstrap, GraphSettings)) as made:
         yield System(made)
 
 
